@@ -1,0 +1,1 @@
+"""Ablator: ablation studies as short YAML files."""

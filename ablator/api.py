@@ -1,0 +1,464 @@
+"""The nouns of the command line, in Python: `load`, `plan`, `run`, `report`, `status`, `sync`.
+
+    study = ablator.load("experiments/moto_n.yaml")
+    results = ablator.run(study, profile="laptop")
+    print(results.table.baseline.mean)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ablator import data
+from ablator.contracts.events import Event, OnEvent
+from ablator.contracts.record import Record
+from ablator.plan.planning import Plan
+from ablator.plan.planning import plan as make_plan
+from ablator.plan.searching import SearchPlan
+from ablator.plan.trial import Trial
+from ablator.report.building import account, build_table
+from ablator.report.search import SearchPoint, SearchTable, build_search
+from ablator.report.table import Account, RowSpec, Table, TableSpec
+from ablator.report.writing import write_report
+from ablator.results.journal import Journal
+from ablator.results.mirror import Mirror
+from ablator.results.outbox import MirrorTrial
+from ablator.results.store import Store
+from ablator.results.sync import SyncResult
+from ablator.results.sync import sync as send_missed
+from ablator.results.tracking import check_server
+from ablator.results.versions import code_state
+from ablator.study.loading import load
+from ablator.study.schema import Study
+
+if TYPE_CHECKING:
+    from ablator.scheduling.cluster import Resources
+    from ablator.worker.trial import Execution
+
+__all__ = ["Results", "Study", "Summary", "load", "plan", "report", "run", "status", "sync"]
+
+DEFAULT_STORE = ".ablator"
+_MIRROR_SECONDS = 60.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a run came to, in trials. planned = completed + failed + diverged + pruned + cached + missing."""
+
+    planned: int
+    """Different trials of the arms, and every sample (times seeds) of the searches."""
+    trained: int
+    """Trials that this run started."""
+    completed: int
+    cached: int
+    """Answered by the ledger: from earlier runs, other studies, or repeats within a search."""
+    failed: int
+    diverged: int
+    pruned: int
+    missing: int
+    seconds: float
+    """Wall time of the run."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every planned trial has a result; a divergence is one, a failure is not."""
+        return self.failed == 0 and self.missing == 0
+
+    def line(self) -> str:
+        """The account as an equation."""
+        return (
+            f"{self.planned} planned = {self.completed} completed + {self.failed} failed + {self.diverged} "
+            f"diverged + {self.pruned} pruned + {self.cached} cached"
+            + (f" + {self.missing} missing" if self.missing else "")
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results:
+    """A study's table, and what is behind it."""
+
+    plan: Plan
+    table: Table
+    records: Mapping[str, Record]
+    """By identity; failures included."""
+    summary: Summary
+    files: Mapping[str, Path]
+    """Written reports by name: table.md, table.tex, table.csv, page.html, results.json."""
+    mirror_left: int = 0
+    """Trials and reports that MLflow has not got yet; `sync` sends them."""
+    mirror_problem: str | None = None
+    """Why, in one line."""
+
+
+def plan(study: Study | str | Path, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Plan:
+    """Every trial of a study, with identities, before any is paid for.
+
+    `overrides` are "key=value" strings as of `--set`. Raises SettingError or DataError.
+    """
+    return make_plan(_study(study), profile=profile, overrides=overrides, fingerprint=_fingerprint)
+
+
+def run(
+    study: Study | str | Path,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    store: Store | str | Path = DEFAULT_STORE,
+    resources: Resources | None = None,
+    execution: Execution | None = None,
+    mlflow: str | None = None,
+    repair: bool = False,
+    on_event: OnEvent | None = None,
+) -> Results:
+    """Train what is missing of a study, mirror it to MLflow, and write its report.
+
+    `mlflow` is a tracking URI, "off", or None for the store's own database. Raises UserError before
+    anything is spent where the study, its data, the store or the server are at fault.
+    """
+    started = time.monotonic()
+    planned = plan(study, profile=profile, overrides=overrides)
+    store = _open(store)
+    if mlflow not in (None, "off"):
+        check_server(mlflow)
+    if repair:
+        store.ledger.repair([trial.identity for trial in planned.trials])
+    journals = {search.arm: _journal(store, planned, search) for search in planned.searches}
+    before = store.ledger.load(planned.unique())
+    missing = [trial for identity, trial in planned.unique().items() if identity not in before]
+    searches = [s for s in planned.searches if not _settled(s, journals[s.arm], store)]
+    mirror = Mirror(store, mlflow, planned.study.study, code=code_state())
+    try:
+        statuses, answered = _sweep(
+            planned, missing, searches, journals, store, mirror, resources, execution, on_event
+        )
+        results = _results(planned, store, journals, profile, overrides)
+        summary = _summary(planned, before, statuses, answered, searches, results.records)
+        _mirror_all(mirror, planned, results, journals)
+    finally:
+        left = mirror.close(_MIRROR_SECONDS)
+    return dataclasses.replace(
+        results,
+        summary=dataclasses.replace(summary, seconds=time.monotonic() - started),
+        mirror_left=left,
+        mirror_problem=mirror.problem if left else None,
+    )
+
+
+def report(
+    study: Study | str | Path,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    store: Store | str | Path = DEFAULT_STORE,
+) -> Results:
+    """The table from the ledger alone; what is not trained is a hole in it."""
+    planned = plan(study, profile=profile, overrides=overrides)
+    store = _open(store)
+    journals = {search.arm: _journal(store, planned, search) for search in planned.searches}
+    return _results(planned, store, journals, profile, overrides)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class State:
+    """Where a study stands, read from the store."""
+
+    account: Account
+    """Of the arms' trials; samples of searches are counted in `samples`."""
+    running: tuple[tuple[str, int], ...]
+    """(label, seed) of the trials whose tickets are out."""
+    samples: Mapping[str, tuple[int, int]]
+    """Search label to (samples drawn, samples asked for)."""
+    waiting: int
+    """Entries that MLflow has not got yet."""
+
+
+def status(
+    study: Study | str | Path,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    store: Store | str | Path = DEFAULT_STORE,
+) -> State:
+    """Where a study stands, also while another process runs it."""
+    from ablator.results.outbox import waiting
+
+    planned = plan(study, profile=profile, overrides=overrides)
+    store = _open(store)
+    records = _records(store, planned.unique())
+    out = {path.stem for path in store.tickets.glob("*.json")}
+    running = [t for i, t in planned.unique().items() if i in out and i not in records]
+    drawn = {s.label: (len(_journal(store, planned, s).read()), s.samples) for s in planned.searches}
+    entries = [1 for target, name in waiting(store) if name == planned.study.study for _ in (target,)]
+    return State(
+        account=account(_table_spec(planned, profile, overrides, ()), records),
+        running=tuple((trial.label, trial.seed) for trial in running),
+        samples=drawn,
+        waiting=len(entries),
+    )
+
+
+def sync(store: Store | str | Path = DEFAULT_STORE, *, mlflow: str | None = None) -> SyncResult:
+    """Send MLflow what it missed. Raises TrackingError where its server does not answer."""
+    if mlflow is not None:
+        check_server(mlflow)
+    return send_missed(_open(store), mlflow)
+
+
+# ---- the parts of a run
+
+
+def _study(study: Study | str | Path) -> Study:
+    return study if isinstance(study, Study) else load(study)
+
+
+def _open(store: Store | str | Path) -> Store:
+    if isinstance(store, Store):
+        return store
+    opened = Store.open(store)
+    opened.tickets.mkdir(exist_ok=True)
+    return opened
+
+
+def _fingerprint(settings: data.DataSettings) -> str:
+    return data.info(settings).fingerprint
+
+
+def _journal(store: Store, planned: Plan, search: SearchPlan) -> Journal:
+    return store.journal(f"{planned.study.study}-{search.id}")
+
+
+def _settled(search: SearchPlan, journal: Journal, store: Store) -> bool:
+    from ablator.scheduling.search import settled
+
+    return settled(search, journal, store.ledger)
+
+
+def _sweep(
+    planned: Plan,
+    missing: list[Trial],
+    searches: list[SearchPlan],
+    journals: Mapping[int, Journal],
+    store: Store,
+    mirror: Mirror,
+    resources: Resources | None,
+    execution: Execution | None,
+    on_event: OnEvent | None,
+) -> tuple[dict[str, str], int]:
+    """Train what is missing: status by identity, and how many samples were answered without training."""
+    if not missing and not searches:
+        return {}, 0
+    from ablator.assembly.preflight import preflight
+    from ablator.scheduling.cluster import Resources
+    from ablator.scheduling.search import OptunaSource, ticket_of
+    from ablator.scheduling.sweep import EarlyStop, SweepSettings, sweep
+    from ablator.worker.trial import Execution
+
+    resources = resources or Resources()
+    preflight([*missing, *_samples_of(searches)], workers=resources.shape.workers)
+    metric, mode = planned.study.report.metric, _mode(planned)
+    stop = planned.stop
+    epochs = max((t.spec.train.epochs for t in [*missing, *_samples_of(searches)]), default=1)
+    settings = SweepSettings(
+        resources=resources,
+        execution=execution or Execution(),
+        metric=metric,
+        mode=mode,
+        stop=EarlyStop(
+            kind=stop.kind, grace_epochs=stop.grace_epochs, reduction=stop.reduction, max_epochs=epochs
+        )
+        if stop
+        else None,
+    )
+    watch = _mirroring(planned, store, mirror, on_event)
+    outcome = sweep(
+        [ticket_of(trial) for trial in missing],
+        [OptunaSource(search, journals[search.arm], metric=metric, mode=mode) for search in searches],
+        expected=len(missing) + sum(s.samples * len(s.seeds) for s in searches),
+        store=store,
+        settings=settings,
+        on_event=watch,
+    )
+    return outcome.statuses, outcome.answered
+
+
+def _samples_of(searches: Sequence[SearchPlan]) -> list[Trial]:
+    """One trial of every search, to check what all its points share."""
+    return [search.trial({}, search.seeds[0]) for search in searches]
+
+
+def _mirroring(planned: Plan, store: Store, mirror: Mirror, on_event: OnEvent | None) -> OnEvent:
+    """Hand every finished trial of an arm to the mirror at once, and every event on."""
+    trials = planned.unique()
+
+    def watch(event: Event) -> None:
+        trial = trials.get(event.identity)
+        if event.kind == "finished" and trial is not None:
+            record = store.ledger.get(event.identity) or store.ledger.failure(event.identity)
+            if record is not None:
+                mirror.trial(_mirror_trial(trial, record))
+        if on_event is not None:
+            on_event(event)
+
+    return watch
+
+
+def _mirror_trial(trial: Trial, record: Record) -> MirrorTrial:
+    return MirrorTrial(
+        identity=trial.identity,
+        label=f"{trial.label} · seed {trial.seed}",
+        arm=trial.label,
+        seed=trial.seed,
+        changes=trial.changes,
+        record=record,
+    )
+
+
+def _mirror_all(
+    mirror: Mirror, planned: Plan, results: Results, journals: Mapping[int, Journal]
+) -> None:
+    for trial in [*planned.unique().values(), *_drawn(planned, journals)]:
+        if trial.identity in results.records:
+            mirror.trial(_mirror_trial(trial, results.records[trial.identity]))
+    metrics = {k: float(v) for k, v in dataclasses.asdict(results.table.account).items() if v is not None}
+    mirror.report(list(results.files.values()), metrics)
+
+
+def _drawn(planned: Plan, journals: Mapping[int, Journal]) -> list[Trial]:
+    found: dict[str, Trial] = {}
+    for search in planned.searches:
+        for sample in journals[search.arm].read()[: search.samples]:
+            for seed, identity in zip(search.seeds, sample.identities, strict=True):
+                if identity not in found:
+                    found[identity] = search.trial(sample.point, seed)
+    return list(found.values())
+
+
+def _records(store: Store, identities: Collection[str]) -> dict[str, Record]:
+    """Final records, and the failures of trials that have none."""
+    records = store.ledger.load(identities)
+    for identity in identities:
+        if identity not in records and (failure := store.ledger.failure(identity)) is not None:
+            records[identity] = failure
+    return records
+
+
+def _results(
+    planned: Plan,
+    store: Store,
+    journals: Mapping[int, Journal],
+    profile: str | None,
+    overrides: Sequence[str],
+) -> Results:
+    samples = {
+        search.arm: journals[search.arm].read()[: search.samples] for search in planned.searches
+    }
+    drawn = {i for arm in samples.values() for sample in arm for i in sample.identities}
+    records = _records(store, {*planned.unique(), *drawn})
+    metric, mode = planned.study.report.metric, _mode(planned)
+    tables: list[SearchTable] = []
+    best: list[RowSpec] = []
+    for search in planned.searches:
+        points = [_point(sample, records, metric) for sample in samples[search.arm]]
+        tables.append(build_search(search.label, metric, mode, [p for p in points if p is not None]))
+        best += _best_row(search, tables[-1], samples[search.arm])
+    table = build_table(_table_spec(planned, profile, overrides, best), records, tables)
+    files = write_report(table, store.reports(planned.study.study) / planned.profile)
+    nothing = Summary(
+        planned=0, trained=0, completed=0, cached=0, failed=0, diverged=0, pruned=0, missing=0, seconds=0.0
+    )
+    return Results(plan=planned, table=table, records=records, summary=nothing, files=files)
+
+
+def _point(sample: Any, records: Mapping[str, Record], metric: str) -> SearchPoint | None:
+    """A sample as a point; None while a trial of it has no record."""
+    found = [records[i] for i in sample.identities if i in records]
+    if len(found) < len(sample.identities):
+        return None
+    bad = next((r.status for r in found if r.status != "completed"), None)
+    value = None if bad else sum(r.metrics[metric] for r in found) / len(found)
+    return SearchPoint(
+        params=sample.point, value=value, status=bad or "completed", identity=sample.identities[0]
+    )
+
+
+def _best_row(search: SearchPlan, table: SearchTable, samples: Sequence[Any]) -> list[RowSpec]:
+    if table.best is None:
+        return []
+    sample = next(s for s in samples if s.identities[0] == table.best.identity)
+    return [
+        RowSpec(
+            label=f"{search.label} (best)",
+            changes=sample.point,
+            identities=tuple(zip(search.seeds, sample.identities, strict=True)),
+            chosen_from=len(table.points),
+        )
+    ]
+
+
+def _mode(planned: Plan) -> Literal["max", "min"]:
+    """Whether more of the study's metric is better: not of losses."""
+    return "min" if planned.study.report.metric.endswith("loss") else "max"
+
+
+def _table_spec(
+    planned: Plan, profile: str | None, overrides: Sequence[str], best: Sequence[RowSpec]
+) -> TableSpec:
+    study = planned.study
+    rows = [
+        RowSpec(
+            label=arm.label,
+            changes=arm.changes,
+            identities=tuple((trial.seed, trial.identity) for trial in planned.of(arm)),
+            reported=planned.reported.get(arm.label, {}),
+        )
+        for arm in planned.arms
+        if arm.kind != "search"
+    ]
+    options = [f"--profile {profile}"] if profile else []
+    options += [f"--set {override}" for override in overrides]
+    return TableSpec(
+        study=study.study,
+        question=study.question,
+        source=study.source,
+        profile=planned.profile,
+        metric=study.report.metric,
+        mode=_mode(planned),
+        baseline=study.baseline.label,
+        rows=(*rows, *best),
+        notes=(*planned.notes, *((study.report.note,) if study.report.note else ())),
+        command=" ".join(["ablator run", study.file or f"<{study.study}>", *options]),
+    )
+
+
+def _summary(
+    planned: Plan,
+    before: Mapping[str, Record],
+    statuses: Mapping[str, str],
+    answered: int,
+    searches: Sequence[SearchPlan],
+    records: Mapping[str, Record],
+) -> Summary:
+    settled = [s for s in planned.searches if s not in searches]
+    total = len(planned.unique()) + sum(s.samples * len(s.seeds) for s in planned.searches)
+    counts = {state: list(statuses.values()).count(state) for state in ("completed", "failed", "diverged")}
+    pruned = list(statuses.values()).count("pruned")
+    cached = len(before) + answered + sum(s.samples * len(s.seeds) for s in settled)
+    missing = total - sum(counts.values()) - pruned - cached
+    assert missing >= 0, "every trial is counted once"
+    return Summary(
+        planned=total,
+        trained=len(statuses),
+        completed=counts["completed"],
+        cached=cached,
+        failed=counts["failed"],
+        diverged=counts["diverged"],
+        pruned=pruned,
+        missing=missing,
+        seconds=0.0,
+    )
+
+

@@ -1,0 +1,60 @@
+"""What can be known to be wrong with trials before a worker is started for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from ablator import data
+from ablator.assembly.check import Size, check
+from ablator.contracts.protocols import World
+from ablator.errors import SettingError, UserError
+from ablator.plan.spec import TrialSpec
+from ablator.plan.trial import Trial
+from ablator.registry import OBJECTIVES
+from ablator.training.batching import micro_batch_size
+
+
+def preflight(trials: Iterable[Trial], *, workers: int) -> dict[str, Size]:
+    """Build every different model of `trials` on the meta device, and look for data and weights.
+
+    Returns each trial's size by identity. Raises the first UserError, which names the row.
+    """
+    sizes: dict[str, Size] = {}
+    models: dict[str, Size] = {}
+    checked: set[str] = set()
+    for trial in trials:
+        spec = trial.spec
+        try:
+            rest = json.dumps({**spec.to_json(), "seed": 0}, sort_keys=True)
+            if rest not in checked:
+                _check_rest(spec, workers)
+                checked.add(rest)
+            key = model_key(spec)
+            if key not in models:
+                models[key] = check(spec, data.info(spec.data))
+        except UserError as error:
+            raise type(error)(f"{trial.label!r}: {error}") from error
+        sizes[trial.identity] = models[key]
+    return sizes
+
+
+def model_key(spec: TrialSpec) -> str:
+    """Equal for specs whose models have the same shape."""
+    plain = spec.to_json()
+    for section in ("seed", "train", "augment"):
+        del plain[section]
+    return json.dumps(plain, sort_keys=True)
+
+
+def _check_rest(spec: TrialSpec, workers: int) -> None:
+    data.check(spec.data, spec.augment)
+    micro_batch_size(spec.train, World(size=workers))
+    info = data.info(spec.data)
+    if info.train_size < spec.train.batch_size:
+        raise SettingError(
+            f"train.batch_size {spec.train.batch_size} is more than the {info.train_size} training images of "
+            f"{info.name} (data.fraction {spec.data.fraction:g}); use a smaller batch or more data"
+        )
+    for name, settings in spec.objectives.items():
+        OBJECTIVES.get(name).verify(settings)

@@ -1,0 +1,1 @@
+"""Frozen settings, records and protocols that the rooms share."""

@@ -1,0 +1,42 @@
+"""What a running sweep tells whoever watches it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+Kind = Literal["slots", "started", "epoch", "finished", "retried", "note"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Event:
+    """One thing that happened. `slots` and `note` have no trial."""
+
+    kind: Kind
+    identity: str = ""
+    label: str = ""
+    """The arm's label."""
+    seed: int = 0
+    slot: int = -1
+    """Which slot; -1 where none."""
+    epoch: int = 0
+    epochs: int = 0
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    status: str = ""
+    """Of `finished`: completed, failed, diverged, pruned."""
+    text: str = ""
+    """What to say, for `note`, `retried` and failures."""
+
+
+OnEvent = Callable[[Event], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """What a slot needs to run one trial. Plain JSON, so that it can be written down."""
+
+    identity: str
+    spec: dict[str, object]
+    label: str
+    seed: int

@@ -1,0 +1,77 @@
+"""What a finished trial leaves: the record, and the states that it can be in."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal, get_args
+
+from ablator.contracts.settings import as_plain
+
+Status = Literal["completed", "failed", "diverged", "pruned"]
+FINAL: frozenset[str] = frozenset({"completed", "diverged", "pruned"})
+"""States that are results: running again does not train them again. A failure is tried again."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """One trial's outcome. Raises ValueError where its parts contradict each other."""
+
+    identity: str
+    """Content hash of the resolved spec (64 hex digits)."""
+    status: Status
+    spec: dict[str, Any]
+    """The resolved spec, seed included, as plain JSON."""
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Final evaluation: top1 and top5 in percent, losses in nats. Empty unless completed or pruned."""
+    curves: tuple[dict[str, float], ...] = ()
+    """One row an epoch: epoch, train_loss, lr, the evaluation's metrics, every loss term."""
+    cost: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Measured: train_seconds, eval_seconds, images_per_second, step_ms (median ms of a step),
+    peak_memory_mb, steps."""
+    size: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Counted: parameters (of what is deployed), training_parameters (with decoders), gmacs (one image)."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the table must know, such as a feature network that stands in for VGG19."""
+    error: str | None = None
+    """Why it failed or where it diverged; None for the other states."""
+    attempts: int = 1
+    """How often it was started, deaths of workers included."""
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Python, torch, timm, ablator, device name, threads, git commit."""
+    started: float = 0.0
+    """Unix seconds at the first attempt."""
+    finished: float = 0.0
+    """Unix seconds at commit."""
+
+    def __post_init__(self) -> None:
+        if self.status not in get_args(Status):
+            raise ValueError(f"a record's status is one of {', '.join(get_args(Status))}, not {self.status!r}")
+        if self.status in ("failed", "diverged"):
+            if self.metrics:
+                raise ValueError(f"a {self.status} record has no metrics, this one has {sorted(self.metrics)}")
+            if not self.error:
+                raise ValueError(f"a {self.status} record says why")
+        else:
+            if self.error is not None:
+                raise ValueError(f"a {self.status} record has no error, this one says {self.error!r}")
+            if not self.metrics:
+                raise ValueError(f"a {self.status} record has metrics")
+            bad = sorted(k for k, v in self.metrics.items() if not math.isfinite(v))
+            if bad:
+                raise ValueError(f"a {self.status} record has finite metrics; not finite: {', '.join(bad)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON types."""
+        plain: dict[str, Any] = as_plain(self)
+        return plain
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Record:
+        """The inverse of `to_json`; raises ValueError on unknown or contradicting fields."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(data) - known)
+        missing = sorted({"identity", "status", "spec"} - set(data))
+        if unknown or missing:
+            raise ValueError(f"not a record: unknown fields {unknown}, missing fields {missing}")
+        return cls(**{**data, "curves": tuple(data.get("curves", ())), "notes": tuple(data.get("notes", ()))})

@@ -1,0 +1,249 @@
+"""The plan: every trial of a study before any of them is paid for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from ablator.data.settings import DataSettings
+from ablator.errors import SettingError
+from ablator.plan.captions import profile_notes, reported_values
+from ablator.plan.designs import Row, rows
+from ablator.plan.scale import Scale, scale_of
+from ablator.plan.searching import SearchPlan, check_space
+from ablator.plan.spec import TrialSpec, resolve
+from ablator.plan.trial import Fingerprint, Trial
+from ablator.study.loading import resolve as resolve_study
+from ablator.study.overlay import apply, flatten, merge, value_text
+from ablator.study.schema import Arms, Stop, Study, seed_list
+from ablator.study.spaces import SearchSpace, SpaceDocument
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One row of the table."""
+
+    index: int
+    """Position in the table; the baseline is 0."""
+    label: str
+    changes: dict[str, Any]
+    """Dotted key to value, as trained (after the profile's map)."""
+    declared: dict[str, Any]
+    """The same as the study file says it."""
+    kind: Literal["baseline", "arm", "search"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that a study comes to at one scale."""
+
+    study: Study
+    """Resolved: recipe, spaces and profiles read in."""
+    profile: str
+    arms: tuple[Arm, ...]
+    trials: tuple[Trial, ...]
+    """Arms in order, seeds within each; searches draw theirs later."""
+    searches: tuple[SearchPlan, ...]
+    seeds: tuple[int, ...]
+    stop: Stop | None
+    reported: dict[str, dict[str, float]]
+    """Label to the source's own values by metric; NaN for a run that diverged there."""
+    notes: tuple[str, ...]
+    """What a reader of the table must know about this scale."""
+
+    def unique(self) -> dict[str, Trial]:
+        """Identity to trial: rows that come to the same spec are trained once."""
+        found: dict[str, Trial] = {}
+        for trial in self.trials:
+            found.setdefault(trial.identity, trial)
+        return found
+
+    def of(self, arm: Arm) -> tuple[Trial, ...]:
+        """The trials of one row, in the order of the seeds."""
+        return tuple(trial for trial in self.trials if trial.arm == arm.index)
+
+
+def plan(
+    study: Study, *, profile: str | None = None, overrides: Sequence[str] = (), fingerprint: Fingerprint
+) -> Plan:
+    """Every trial of `study` at the scale of `profile` (None is `paper`), `overrides` ("key=value") last.
+
+    Raises SettingError for everything that can be known to be wrong without building a model or
+    reading an image; `fingerprint` may raise DataError.
+    """
+    study = resolve_study(study)
+    where = study.file or f"study {study.study!r}"
+    document = _document(study, where)
+    declared = _rows(study, where)
+    spaces = {i: _space(row.block, where) for i, row in enumerate(declared) if row.block.design == "search"}
+    document = apply(document, declared[0].changes, where)
+    documents = [apply(document, row.changes, where) for row in declared]
+    widened = [_widened(row, spaces.get(i)) for i, row in enumerate(declared)]
+    scale = scale_of(study, profile, overrides, widened, documents, where)
+    seeds = _seeds(scale, where)
+    known = _Memory(fingerprint)
+    arms: list[Arm] = []
+    trials: list[Trial] = []
+    searches: list[SearchPlan] = []
+    baseline: TrialSpec | None = None
+    for index, (row, own) in enumerate(zip(declared, documents, strict=True)):
+        kind: Literal["baseline", "arm", "search"] = "arm" if index else "baseline"
+        if index in spaces:
+            kind = "search"
+            searches.append(_search(index, row, spaces[index], own, scale, seeds, study, known, where))
+        else:
+            spec = _row_spec(row, own, scale, where)
+            if baseline is not None and spec == baseline:
+                raise SettingError(
+                    f"{where}: {row.label!r} changes nothing: {_said(row)} is what the baseline has"
+                )
+            baseline = baseline or spec
+            trials += _trials(index, row, spec, scale, seeds, known)
+        changes = scale.changes(row.changes)
+        arms.append(Arm(index=index, label=row.label, changes=changes, declared=row.changes, kind=kind))
+    return Plan(
+        study=study,
+        profile=scale.name,
+        arms=tuple(arms),
+        trials=tuple(trials),
+        searches=tuple(searches),
+        seeds=seeds,
+        stop=scale.stop,
+        reported=reported_values(study, [arm.label for arm in arms], where),
+        notes=profile_notes(scale, declared),
+    )
+
+
+class _Memory:
+    """Fingerprints by data section, since every trial asks for one."""
+
+    def __init__(self, fingerprint: Fingerprint) -> None:
+        self._ask = fingerprint
+        self._known: dict[DataSettings, str] = {}
+
+    def __call__(self, data: DataSettings) -> str:
+        if data not in self._known:
+            self._known[data] = self._ask(data)
+        return self._known[data]
+
+
+def _document(study: Study, where: str) -> dict[str, Any]:
+    """Base and study-wide settings, each checked by itself so that an error names its source."""
+    assert not isinstance(study.base, str)
+    document = merge({}, study.base, f"{where}: base")
+    resolve(document, f"{where}: base")
+    if study.task is not None:
+        document["task"] = study.task
+        resolve(document, where)
+    flat = flatten(study.set, f"{where}: set")
+    document = apply(document, flat, f"{where}: set")
+    if "seed" in document:
+        raise SettingError(f"{where}: seed is not a key of a study; say `seeds`, a number or a list")
+    resolve(document, f"{where}: set")
+    return document
+
+
+def _rows(study: Study, where: str) -> list[Row]:
+    """The baseline and every arm. Raises SettingError where two have the same label."""
+    first = Arms(label=study.baseline.label)
+    changes = flatten(study.baseline.set, f"{where}: baseline.set")
+    made = [Row(label=study.baseline.label, changes=changes, block=first)]
+    for i, block in enumerate(study.arms):
+        made += rows(block, f"{where}: arms[{i}]")
+    seen: dict[str, Row] = {}
+    for row in made:
+        other = seen.setdefault(row.label, row)
+        if other is not row:
+            raise SettingError(
+                f"{where}: two rows are called {row.label!r}; a label names one row (write {{key}} in it for "
+                f"the value that differs)"
+            )
+        if any(key == "seed" for key in row.changes):
+            raise SettingError(
+                f"{where}: {row.label!r}: seed is not a key of an arm; say `seeds` of the study"
+            )
+    return made
+
+
+def _row_spec(row: Row, document: dict[str, Any], scale: Scale, where: str) -> TrialSpec:
+    source = f"{where}: {row.label!r}"
+    try:
+        resolve(document, source)
+    except SettingError as error:
+        lists = [key for key, value in row.changes.items() if isinstance(value, list)]
+        if row.block.design != "one" or not lists:
+            raise
+        raise SettingError(f"{error}; a list of values needs `design: grid` or zip") from None
+    return resolve(scale.finish(document, source), f"{source}, profile {scale.name}")
+
+
+def _said(row: Row) -> str:
+    return ", ".join(f"{key} = {value_text(value)}" for key, value in row.changes.items())
+
+
+def _trials(
+    index: int, row: Row, spec: TrialSpec, scale: Scale, seeds: Iterable[int], fingerprint: Fingerprint
+) -> list[Trial]:
+    data = fingerprint(spec.data)
+    changes = scale.changes(row.changes)
+    return [
+        Trial(
+            identity=(seeded := dataclasses.replace(spec, seed=seed)).identity(data),
+            arm=index,
+            label=row.label,
+            seed=seed,
+            spec=seeded,
+            changes=changes,
+        )
+        for seed in seeds
+    ]
+
+
+def _seeds(scale: Scale, where: str) -> tuple[int, ...]:
+    seeds = seed_list(scale.seeds)
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise SettingError(f"{where}: seeds: must be different whole numbers from 0 on, not {list(seeds)}")
+    return seeds
+
+
+def _space(block: Arms, where: str) -> SearchSpace:
+    assert isinstance(block.space, SpaceDocument)
+    return SearchSpace(block.space, f"{where}: {block.label!r}: space")
+
+
+def _widened(row: Row, space: SearchSpace | None) -> Row:
+    """A search declares the keys of its space as well."""
+    if space is None:
+        return row
+    return dataclasses.replace(
+        row, changes={**row.changes, **dict.fromkeys(space.dimensions, "what the search draws")}
+    )
+
+
+def _search(
+    index: int,
+    row: Row,
+    space: SearchSpace,
+    document: dict[str, Any],
+    scale: Scale,
+    seeds: tuple[int, ...],
+    study: Study,
+    fingerprint: Fingerprint,
+    where: str,
+) -> SearchPlan:
+    check_space(space, row.changes, document)
+    return SearchPlan(
+        arm=index,
+        label=row.label,
+        space=space,
+        samples=scale.samples or row.block.samples,
+        sampler=row.block.sampler,
+        sampler_seed=row.block.sampler_seed,
+        seeds=seeds,
+        stop=scale.stop,
+        document=document,
+        scale=scale,
+        fingerprint=fingerprint,
+        where=f"{where}: {row.label!r}",
+    )

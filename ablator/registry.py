@@ -1,0 +1,98 @@
+"""Names to implementations, without loading them.
+
+A room's `__init__.py` adds one line per implementation: a name, where its code is, and its
+settings class (which imports nothing heavy). The code is imported when `load` is called, so that
+reading a study file never loads torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+from ablator.errors import unknown_name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One registered implementation."""
+
+    name: str
+    target: Any
+    """`"module:attribute"`, or the object itself (a plug-in's)."""
+    settings: type | None = None
+    """The settings dataclass, where the entry is a section of the study file."""
+    summary: str = ""
+    """One line for `ablator doctor` and the schema."""
+    check: str | None = None
+    """`"module:function"` that raises, given the settings, for what is missing on this machine (such as
+    weights); called before anything is spent."""
+
+    def load(self) -> Any:
+        """The implementation; imports its module the first time."""
+        return _imported(self.target) if isinstance(self.target, str) else self.target
+
+    def verify(self, settings: Any) -> None:
+        """Run the entry's own check, where it has one."""
+        if self.check is not None:
+            _imported(self.check)(settings)
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+class Registry:
+    """All implementations of one kind, in the order in which they were added."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry] = {}
+
+    def add(
+        self,
+        name: str,
+        target: Any,
+        *,
+        settings: type | None = None,
+        summary: str = "",
+        check: str | None = None,
+    ) -> None:
+        """Register `target` as `name`; raises ValueError where the name is taken by something else."""
+        entry = Entry(name=name, target=target, settings=settings, summary=summary, check=check)
+        if self._entries.get(name, entry) != entry:
+            raise ValueError(f"{self.kind} {name!r} is registered already, as {self._entries[name].target!r}")
+        self._entries[name] = entry
+
+    def get(self, name: str) -> Entry:
+        """The entry called `name`; raises UnknownName with the nearest known names."""
+        if name not in self._entries:
+            raise unknown_name(self.kind, name, self._entries)
+        return self._entries[name]
+
+    def names(self) -> tuple[str, ...]:
+        """Every name, in order of registration."""
+        return tuple(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+
+COMPONENTS = Registry("component")
+"""What a study varies inside a model. Each is an optional section of the spec, named as here."""
+OBJECTIVES = Registry("objective")
+"""Extra loss terms. Each is an optional section of the spec, named as here."""
+DATASETS = Registry("data set")
+"""Values of `data.name`."""
+TASKS = Registry("task")
+"""Values of `task`."""
+FAMILIES = Registry("backbone family")
+"""Backbone families; each says which model names it covers."""
+FEATURE_NETWORKS = Registry("feature network")
+"""Pretrained networks that perceptual losses measure in."""

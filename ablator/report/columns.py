@@ -1,0 +1,188 @@
+"""The columns of the table, once for every output: which there are, what they are called, what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from ablator.report import formatting
+from ablator.report.search import SearchTable
+from ablator.report.table import Reported, Row, Table
+
+Group = Literal["arm", "result", "test", "size", "cost", "reported"]
+GROUP_TITLES: dict[Group, str] = {
+    "arm": "",
+    "result": "This run",
+    "test": "This run",
+    "size": "Size",
+    "cost": "Cost, relative",
+    "reported": "Reported",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column as text; every cell is what a reader sees, before an output escapes it."""
+
+    key: str
+    title: str
+    group: Group
+    cells: tuple[str, ...]
+    """One for each row of the table; empty where there is nothing to say."""
+    numeric: bool = True
+    """Aligned to the right."""
+
+
+def columns(table: Table, *, costs: bool = True) -> list[Column]:
+    """Every column with something in it, in reading order; `costs` adds what was measured in time and
+    memory, which differs from run to run."""
+    groups = [
+        _arm(table),
+        *_results(table),
+        *_reported(table),
+        *_sizes(table),
+        *(_costs(table) if costs else ()),
+    ]
+    return [column for column in groups if any(column.cells)]
+
+
+def grouped(shown: Sequence[Column]) -> list[tuple[Group, int]]:
+    """Neighbouring columns under one heading: (first group, number of columns)."""
+    spans: list[tuple[Group, int]] = []
+    for column in shown:
+        if spans and GROUP_TITLES[spans[-1][0]] == GROUP_TITLES[column.group]:
+            spans[-1] = (spans[-1][0], spans[-1][1] + 1)
+        else:
+            spans.append((column.group, 1))
+    return spans
+
+
+def _column(
+    table: Table, key: str, title: str, group: Group, cell: Callable[[Row], str], *, numeric: bool = True
+) -> Column:
+    return Column(key=key, title=title, group=group, cells=tuple(map(cell, table.rows)), numeric=numeric)
+
+
+def _arm(table: Table) -> Column:
+    return _column(table, "label", "arm", "arm", formatting.label_text, numeric=False)
+
+
+def _results(table: Table) -> list[Column]:
+    digits = formatting.table_decimals(table)
+    title = f"{table.spec.metric} {formatting.ARROWS[table.spec.mode]}"
+
+    def delta(row: Row) -> str:
+        return formatting.signed(row.comparison.delta, digits) if row.comparison else ""
+
+    def interval(row: Row) -> str:
+        found = row.comparison
+        return formatting.interval(found.low, found.high, digits) if found else ""
+
+    def p(row: Row) -> str:
+        return formatting.p_value(row.comparison.p_holm) if row.comparison else ""
+
+    def verdict(row: Row) -> str:
+        return row.comparison.verdict if row.comparison else ""
+
+    return [
+        _column(table, "value", title, "result", lambda row: formatting.value_text(row, digits)),
+        _column(table, "n", "n", "result", formatting.count_text),
+        _column(table, "delta", "Δ", "result", delta),
+        _column(table, "interval", "95 % interval", "result", interval),
+        _column(table, "p", "p (Holm)", "test", p),
+        _column(table, "verdict", "verdict", "test", verdict, numeric=False),
+    ]
+
+
+def _sizes(table: Table) -> list[Column]:
+    return [
+        _column(
+            table, "parameters", "params (M)", "size", lambda row: formatting.millions(row.size.parameters)
+        ),
+        _column(table, "gmacs", "GFLOPs", "size", lambda row: formatting.giga(row.size.gmacs)),
+    ]
+
+
+def _costs(table: Table) -> list[Column]:
+    def unless_baseline(text: Callable[[Row], str]) -> Callable[[Row], str]:
+        return lambda row: "" if row.is_baseline else text(row)
+
+    def overhead(row: Row) -> str:
+        text = formatting.signed(row.cost.overhead_percent, 1)
+        return f"{text} %" if text else ""
+
+    return [
+        _column(table, "overhead", "step time", "cost", unless_baseline(overhead)),
+        _column(
+            table,
+            "throughput",
+            "images/s",
+            "cost",
+            unless_baseline(lambda row: formatting.ratio(row.cost.throughput_ratio)),
+        ),
+        _column(
+            table,
+            "memory",
+            "memory",
+            "cost",
+            unless_baseline(lambda row: formatting.ratio(row.cost.memory_ratio)),
+        ),
+    ]
+
+
+def _reported(table: Table) -> list[Column]:
+    metric = table.spec.metric
+    keys = dict.fromkeys([metric, *(key for row in table.rows for key in row.reported)])
+    made = []
+    for key in keys:
+        column = [row.reported.get(key) for row in table.rows]
+        digits = formatting.printed_decimals(item.value for item in column if item is not None)
+        title = key.replace("_", " ")
+        cells = tuple(_reported_text(item, digits) for item in column)
+        made.append(Column(key=f"reported_{key}", title=f"reported {title}", group="reported", cells=cells))
+        if key == metric:
+            deltas = tuple(formatting.signed(item.delta, digits) if item else "" for item in column)
+            made.append(Column(key="reported_delta", title="reported Δ", group="reported", cells=deltas))
+    return made
+
+
+def _reported_text(item: Reported | None, digits: int) -> str:
+    if item is None:
+        return ""
+    return "diverged" if item.value is None else formatting.number(item.value, digits)
+
+
+def search_columns(search: SearchTable) -> list[Column]:
+    """The best points of a search: rank, value, and one column for each sampled key."""
+    digits = formatting.decimals_of(point.value for point in search.points)
+
+    def column(key: str, title: str, cells: list[str], *, numeric: bool = True) -> Column:
+        return Column(key=key, title=title, group="result", cells=tuple(cells), numeric=numeric)
+
+    def param(value: object) -> str:
+        return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
+
+    return [
+        Column(
+            key="label",
+            title="rank",
+            group="arm",
+            cells=tuple(str(rank) for rank in range(1, len(search.top) + 1)),
+            numeric=False,
+        ),
+        column(
+            "value",
+            f"{search.metric} {formatting.ARROWS[search.mode]}",
+            [formatting.number(point.value, digits) for point in search.top],
+        ),
+        *(
+            column(
+                key,
+                key,
+                [param(point.params[key]) if key in point.params else "" for point in search.top],
+                numeric=all(isinstance(point.params.get(key, 0), (int, float)) for point in search.top),
+            )
+            for key in search.sampled_keys()
+        ),
+    ]

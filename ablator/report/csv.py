@@ -1,0 +1,90 @@
+"""The table as numbers: a data frame, CSV and JSON, at full precision."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pandas as pd
+
+from ablator.contracts.settings import as_plain
+from ablator.report import formatting
+from ablator.report.statistics import Comparison
+from ablator.report.table import STATUSES, Row, Table
+
+_COMPARED = tuple(field.name for field in dataclasses.fields(Comparison))
+
+
+def to_frame(table: Table, costs: bool = True) -> pd.DataFrame:
+    """One line an arm: label, status counts, mean, std, n, the comparison's fields, sizes, measured costs
+    (columns `cost_*`, left out with `costs=False`), reported values (`reported_*`) and one column
+    `seed_<seed>` for each seed. What is undefined is empty."""
+    return pd.DataFrame([_line(table, row, costs) for row in table.rows])
+
+
+def render_csv(table: Table, costs: bool = True) -> str:
+    """`to_frame` as CSV; floats are written such that reading them gives the same bits."""
+    text = to_frame(table, costs).to_csv(index=False, lineterminator="\n")
+    assert isinstance(text, str)
+    return text
+
+
+def render_json(table: Table, costs: bool = True) -> str:
+    """Everything that the table holds. Measured costs and the environment, which differ from run to run,
+    lie under keys of their own, `costs` and `environment`; `costs=False` leaves these out."""
+    rows = []
+    for row in table.rows:
+        plain: dict[str, Any] = as_plain(dict(vars(row)) | {"changes": dict(row.changes)})
+        del plain["cost"]
+        rows.append(plain)
+    document = {
+        "format": 1,
+        "study": _spec(table),
+        "summary": formatting.summary(table),
+        "account": {**as_plain(table.account), "line": table.account.line()},
+        "rows": rows,
+        "searches": as_plain(table.searches),
+        "footnotes": list(table.footnotes),
+        "notes": list(table.notes),
+    }
+    if costs:
+        document["costs"] = {
+            "seconds": table.seconds,
+            "rows": [{"label": row.label, **as_plain(row.cost)} for row in table.rows],
+        }
+        document["environment"] = as_plain(dict(table.versions))
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+
+
+def _spec(table: Table) -> dict[str, Any]:
+    shown = {"study", "question", "source", "profile", "metric", "mode", "baseline", "command"}
+    return {key: value for key, value in vars(table.spec).items() if key in shown}
+
+
+def _line(table: Table, row: Row, costs: bool) -> dict[str, Any]:
+    comparison = row.comparison
+    reported: dict[str, Any] = {}
+    for key in dict.fromkeys(key for one in table.rows for key in one.reported):
+        item = row.reported.get(key)
+        reported[f"reported_{key}"] = (
+            None if item is None else "diverged" if item.value is None else item.value
+        )
+        reported[f"reported_{key}_delta"] = item.delta if item else None
+    cells = {cell.seed: cell.value for cell in row.cells}
+    seeds = sorted({cell.seed for one in table.rows for cell in one.cells})
+    return {
+        "arm": row.label,
+        "changes": json.dumps(as_plain(dict(row.changes)), ensure_ascii=False, default=str),
+        "planned": len(row.cells),
+        **{status: row.counts[status] for status in STATUSES},
+        "mean": row.mean,
+        "std": row.std,
+        "n": row.n,
+        **{key: getattr(comparison, key) if comparison else None for key in _COMPARED},
+        **vars(row.size),
+        **({f"cost_{key}": value for key, value in vars(row.cost).items()} if costs else {}),
+        **reported,
+        **{f"seed_{seed}": cells.get(seed) for seed in seeds},
+        "footnotes": "; ".join(table.footnotes[number - 1] for number in row.footnotes),
+    }

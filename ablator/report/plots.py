@@ -1,0 +1,237 @@
+"""Figures of the page as SVG text: colours are CSS variables of the page, so that they follow its light or
+dark scheme, and the same table gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from ablator.report import formatting
+from ablator.report.search import SearchTable
+from ablator.report.statistics import Mode
+from ablator.report.table import Row, Table
+
+WIDTH = 4.8
+"""Inches; small, so that the text of a figure is still readable on a phone."""
+SERIES = 8
+"""Colours of the page for series, `--series-0` to `--series-7`; at most so many curves are drawn."""
+FOREST_ROWS = 40
+"""Rows of a forest plot that a page can carry."""
+_COLOURS = {"ink": "#010101", "muted": "#020202", "line": "#030303"}
+_COLOURS |= {"good": "#040404", "reported": "#050505"}
+_COLOURS |= {f"series-{index}": f"#0606{index:02x}" for index in range(SERIES)}
+# Stand-ins that nothing else is drawn in; `_svg` puts the page's variables in their place.
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.edgecolor": _COLOURS["line"],
+    "axes.labelcolor": _COLOURS["muted"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "xtick.color": _COLOURS["line"],
+    "ytick.color": _COLOURS["line"],
+    "xtick.labelcolor": _COLOURS["muted"],
+    "ytick.labelcolor": _COLOURS["ink"],
+    "text.color": _COLOURS["ink"],
+    "grid.color": _COLOURS["line"],
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "path.simplify": True,
+}
+
+
+@contextmanager
+def _style(salt: str) -> Iterator[None]:
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}):
+        yield
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """The figure without XML prologue, metadata and unused ids, with the page's colours."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="[a-z0-9]*_\d+"', "", text)
+    text = re.sub(r"font: ([^;\"]*?)'[^\"]*?sans-serif", r"font: \1sans-serif", text)
+    for name, stand_in in _COLOURS.items():
+        text = text.replace(stand_in, f"var(--{name})")
+    return text.replace("<svg", f'<svg role="img" aria-label="{title}" class="figure"', 1).rstrip() + "\n"
+
+
+def _short(label: str, longest: int = 30) -> str:
+    line = " ".join(label.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def forest(table: Table) -> str:
+    """Δ with its interval for every arm, and the source's own Δ as a hollow diamond below it. Empty where
+    no arm has a Δ. Beyond FOREST_ROWS arms, those with the largest differences are drawn."""
+    arms = [row for row in table.rows if row.comparison is not None]
+    if all(row.comparison is None or row.comparison.delta is None for row in arms):
+        return ""
+    if len(arms) > FOREST_ROWS:
+        largest = sorted(arms, key=lambda row: -abs((row.comparison and row.comparison.delta) or 0.0))[
+            :FOREST_ROWS
+        ]
+        arms = [row for row in arms if row in largest]
+    with _style("forest"):
+        figure = Figure(figsize=(WIDTH, 0.8 + 0.32 * len(arms)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axvline(0.0, color=_COLOURS["muted"], linewidth=1)
+        for position, row in enumerate(arms):
+            _forest_row(axes, position, row, table.spec.metric)
+        axes.set_yticks(range(len(arms)), [_short(row.label) for row in arms])
+        axes.set_ylim(len(arms) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        towards = "better →" if table.spec.mode == "max" else "← better"
+        axes.set_xlabel(f"Δ {table.spec.metric} against {_short(table.baseline.label)} ({towards})")
+        return _svg(figure, "Difference of every arm from the baseline, with its 95 % interval")
+
+
+def _forest_row(axes: Any, position: int, row: Row, metric: str) -> None:
+    found = row.comparison
+    assert found is not None
+    reported = row.reported.get(metric)
+    if reported is not None and reported.delta is not None:
+        axes.plot(
+            reported.delta,
+            position + 0.28,
+            marker="D",
+            markersize=4.5,
+            markerfacecolor="none",
+            markeredgecolor=_COLOURS["reported"],
+        )
+    if found.delta is None:
+        axes.text(0.0, position, f" {formatting.status_text(row) or 'no pair'}", va="center", style="italic")
+        return
+    colour = _COLOURS["good"] if found.verdict == "supported" else _COLOURS["ink"]
+    if found.low is not None and found.high is not None:
+        axes.plot([found.low, found.high], [position, position], color=colour, linewidth=1.6)
+    hollow = found.verdict == "underpowered"
+    axes.plot(
+        found.delta,
+        position,
+        marker="o",
+        markersize=6,
+        markeredgecolor=colour,
+        markerfacecolor="none" if hollow else colour,
+    )
+
+
+def drawn_rows(table: Table) -> list[Row]:
+    """The rows that have curves; beyond SERIES, the baseline and the best of the others."""
+    rows = [row for row in table.rows if any(len(cell.curve) > 1 for cell in row.cells)]
+    if len(rows) <= SERIES:
+        return rows
+    sign = -1.0 if table.spec.mode == "max" else 1.0
+    arms = [row for row in rows if not row.is_baseline]
+    best = sorted(arms, key=lambda row: (row.mean is None, sign * (row.mean or 0.0)))
+    kept = best[: SERIES - 1]
+    return [row for row in rows if row.is_baseline or row in kept]
+
+
+def curves(table: Table) -> str:
+    """The metric by epoch: the mean over completed seeds with the band from the lowest to the highest, and
+    each diverged seed as a dashed line to where it ended. Empty where no record has two evaluations."""
+    rows = drawn_rows(table)
+    if not rows:
+        return ""
+    with _style("curves"):
+        columns = 1 if max(len(row.label) for row in rows) > 18 else 2
+        figure = Figure(figsize=(WIDTH, 2.9 + 0.2 * math.ceil(len(rows) / columns)), layout="constrained")
+        axes = figure.add_subplot()
+        for index, row in enumerate(rows):
+            _curve(axes, row, _COLOURS[f"series-{index}"])
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(table.spec.metric)
+        axes.grid(axis="y")
+        axes.tick_params(axis="y", labelcolor=_COLOURS["muted"])
+        axes.margins(x=0.02)
+        _skip_the_steep_start(axes, rows, table.spec.mode)
+        figure.legend(loc="outside lower left", ncols=columns, fontsize=8.5)
+        return _svg(figure, "Learning curves of the arms")
+
+
+def _skip_the_steep_start(axes: Any, rows: Sequence[Row], mode: Mode) -> None:
+    """Let the axis begin where the curves are after a quarter of the epochs: what differs is at the end."""
+    cells = [cell for row in rows for cell in row.cells if cell.curve]
+    quarter = max(cell.curve[-1][0] for cell in cells) / 4
+    late = [
+        value
+        for cell in cells
+        for epoch, value in cell.curve
+        if epoch >= quarter or epoch == cell.curve[-1][0]
+    ]
+    margin = 0.06 * (max(late) - min(late)) or 1e-3
+    if mode == "max":
+        axes.set_ylim(bottom=min(late) - margin)
+    else:
+        axes.set_ylim(top=max(late) + margin)
+
+
+def _curve(axes: Any, row: Row, colour: str) -> None:
+    by_epoch: dict[float, list[float]] = {}
+    for cell in row.cells:
+        if cell.status == "completed":
+            for epoch, value in cell.curve:
+                by_epoch.setdefault(epoch, []).append(value)
+    epochs = sorted(by_epoch)
+    width = 2.2 if row.is_baseline else 1.5
+    label = _short(row.label)
+    if epochs:
+        means = [float(np.mean(by_epoch[epoch])) for epoch in epochs]
+        axes.plot(epochs, means, color=colour, linewidth=width, label=label)
+        low, high = ([end(by_epoch[epoch]) for epoch in epochs] for end in (min, max))
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.16, linewidth=0)
+    for cell in row.cells:
+        if cell.status == "diverged" and cell.curve:
+            xs, ys = zip(*cell.curve, strict=True)
+            name = None if epochs else f"{label} (diverged)"
+            axes.plot(xs, ys, color=colour, linewidth=1, linestyle=(0, (4, 2)), label=name)
+            axes.plot(xs[-1], ys[-1], marker="x", color=colour, markersize=6)
+            epochs = epochs or [xs[-1]]
+
+
+def search_history(search: SearchTable) -> str:
+    """Every completed sample's value, and the best so far. Empty with fewer than two completed points."""
+    if len(search.history) < 2:
+        return ""
+    with _style(f"search {search.label}"):
+        figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
+        axes = figure.add_subplot()
+        axes.step(
+            *_columns(search.history),
+            where="post",
+            color=_COLOURS["good"],
+            linewidth=1.8,
+            label="best so far",
+        )
+        axes.plot(
+            *_columns(search.samples_done), "o", color=_COLOURS["muted"], markersize=3.5, label="sample"
+        )
+        axes.set_xlabel("sample")
+        axes.set_ylabel(search.metric)
+        axes.grid(axis="y")
+        axes.tick_params(axis="y", labelcolor=_COLOURS["muted"])
+        figure.legend(loc="outside lower left", ncols=2, fontsize=8.5)
+        return _svg(figure, "Best value of the search so far")
+
+
+def _columns(pairs: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [number for number, _ in pairs], [value for _, value in pairs]

@@ -1,0 +1,154 @@
+"""The table that every output reads: what was asked (`TableSpec`), what came back (records), and the
+numbers that follow (`Table`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ablator.contracts.record import Status
+from ablator.report.costs import Cost, Size
+from ablator.report.search import SearchTable
+from ablator.report.statistics import Comparison, Mode
+
+CellStatus = Literal[Status, "missing"]
+STATUSES: tuple[CellStatus, ...] = ("completed", "failed", "diverged", "pruned", "missing")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowSpec:
+    """One arm as planned."""
+
+    label: str
+    changes: Mapping[str, Any]
+    """Dotted keys that the arm declares, and their values."""
+    identities: tuple[tuple[int, str], ...]
+    """(seed, identity) of each planned trial."""
+    reported: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """What the source prints for this row, by metric; NaN means that it reports a divergence."""
+    chosen_from: int = 0
+    """Number of points of a search of which this row is the best by the values shown here; 0 for an arm
+    that was declared. A chosen row is not tested: its value is too good by selection."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """One study as planned under one profile."""
+
+    study: str
+    question: str
+    source: str
+    profile: str
+    metric: str
+    mode: Mode
+    baseline: str
+    """Label of the row that the others are compared with."""
+    rows: tuple[RowSpec, ...]
+    notes: tuple[str, ...] = ()
+    command: str = ""
+    """What a reader types to get this table again."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One trial: one row and one seed."""
+
+    seed: int
+    identity: str
+    status: CellStatus
+    value: float | None = None
+    """The metric; None unless completed."""
+    error: str | None = None
+    curve: tuple[tuple[float, float], ...] = ()
+    """(epoch, metric) at every finite evaluation."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reported:
+    """A number of the source; `value` is None where it reports a divergence."""
+
+    value: float | None
+    delta: float | None = None
+    """Difference from the baseline's reported value, computed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One arm with its numbers. Mean and deviation are over the completed cells only, `n` of them."""
+
+    label: str
+    changes: Mapping[str, Any]
+    is_baseline: bool
+    cells: tuple[Cell, ...]
+    n: int
+    mean: float | None
+    """None without a completed cell."""
+    std: float | None
+    """Over seeds, ddof 1; None with fewer than two completed cells."""
+    counts: Mapping[CellStatus, int]
+    """Cells by status, every status included."""
+    comparison: Comparison | None
+    """None for the baseline."""
+    size: Size
+    cost: Cost
+    reported: Mapping[str, Reported]
+    footnotes: tuple[int, ...]
+    """Numbers (from 1) of the table's footnotes that concern this row."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Account:
+    """Planned trials by outcome; a trial that two rows share is counted once. Raises ValueError where the
+    sum does not balance."""
+
+    planned: int
+    completed: int
+    failed: int
+    diverged: int
+    pruned: int
+    missing: int
+    cached: int | None = None
+    """Trials whose result was there before this run; they are then not counted under their outcome. None
+    where no run is being described, as in written files, which must not depend on it."""
+
+    def __post_init__(self) -> None:
+        found = self.completed + self.failed + self.diverged + self.pruned + self.missing + (self.cached or 0)
+        if found != self.planned:
+            raise ValueError(f"the account does not balance: {self.planned} planned, {found} accounted for")
+
+    def line(self) -> str:
+        """The account as an equation, in one line."""
+        cached = "" if self.cached is None else f" + {self.cached} cached"
+        return (
+            f"{self.planned} planned = {self.completed} completed + {self.failed} failed + {self.diverged} "
+            f"diverged + {self.pruned} pruned{cached} + {self.missing} missing"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """Everything that an output shows. Holds no NaN: what is undefined is None."""
+
+    spec: TableSpec
+    rows: tuple[Row, ...]
+    """The baseline first, then the arms in the study's order."""
+    footnotes: tuple[str, ...]
+    notes: tuple[str, ...]
+    """Remarks that concern the whole table."""
+    account: Account
+    versions: Mapping[str, tuple[str, ...]]
+    """What the records were made with: every version met, sorted."""
+    seconds: float
+    """Training and evaluation of all trials, each counted once."""
+    searches: tuple[SearchTable, ...] = ()
+
+    @property
+    def baseline(self) -> Row:
+        """The row that the others are compared with."""
+        return self.rows[0]
+
+    @property
+    def complete(self) -> bool:
+        """Whether no planned trial is failed or missing."""
+        return self.account.failed == 0 and self.account.missing == 0

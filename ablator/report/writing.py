@@ -1,0 +1,51 @@
+"""The report as files, each replaced whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from ablator.errors import StoreError
+from ablator.report.csv import render_csv, render_json
+from ablator.report.latex import render_latex
+from ablator.report.markdown import render_markdown
+from ablator.report.page import render_page
+from ablator.report.table import Table
+
+RENDERERS = {
+    "table.md": render_markdown,
+    "table.tex": render_latex,
+    "table.csv": render_csv,
+    "page.html": render_page,
+    "results.json": render_json,
+}
+
+
+def write_report(table: Table, directory: Path) -> dict[str, Path]:
+    """Write every file of RENDERERS into `directory` (made where it is not there) and return their paths by
+    name. A reader sees the old file or the new one, never a part. Raises StoreError where it cannot write."""
+    texts = {name: render(table) for name, render in RENDERERS.items()}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return {name: _replace(directory / name, text) for name, text in texts.items()}
+    except OSError as error:
+        raise StoreError(f"the report cannot be written to {directory}: {error.strerror or error}") from error
+
+
+def _replace(path: Path, text: str) -> Path:
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp gives 0600; a report is for others to read, as far as the user's umask lets them.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(beside, 0o666 & ~umask)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+    return path

@@ -1,0 +1,1 @@
+"""What finished trials leave: the ledger (durable, exactly once) and its mirror in MLflow."""

@@ -1,0 +1,75 @@
+"""Files that are whole or absent, whatever dies in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ablator.errors import StoreError
+
+TEMPORARY_PREFIX = ".writing-"
+"""Names of unfinished files begin so; everything that lists a folder ignores them."""
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one way in which `value` is written: keys sorted, no spaces, UTF-8. NaN and infinities, which
+    the curves of a diverged trial hold, are written as NaN and Infinity, as Python's json reads them."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@contextmanager
+def explained(doing: str, path: Path) -> Iterator[None]:
+    """Turn an OSError inside into a StoreError that says what could not be done, where, and what helps."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot {doing} {path}: {error.strerror or error}; "
+            "the store needs a writable folder with free space: mend it, or name another one with --store DIR"
+        ) from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Create `path` and its parents durably; nothing happens where it is there already."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        sync_directory(path.parent)
+
+
+def write_beside(path: Path, content: bytes) -> Path:
+    """Write `content`, synced, under a temporary name in the folder of `path`; returns that name."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write `path` so that readers see the old content or the new one, and a crash loses neither."""
+    temporary = write_beside(path, content)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)

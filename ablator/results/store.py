@@ -1,0 +1,105 @@
+"""Where everything that a study leaves lies on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cached_property
+from pathlib import Path
+
+from ablator.errors import StoreError
+from ablator.results.durable import explained, make_directory, replace
+from ablator.results.journal import Journal
+from ablator.results.ledger import Ledger
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
+
+
+def checked_name(name: str, kind: str = "name") -> str:
+    """`name` if it is safe as the name of a file and of an MLflow experiment. Raises StoreError."""
+    if not _NAME.fullmatch(name):
+        raise StoreError(
+            f"a {kind} is made of at most 200 letters, digits, '_', '-' and '.', and does not begin with "
+            f"'.'; not {name!r}"
+        )
+    return name
+
+
+class Store:
+    """The folder that `--store` names. Making one touches nothing; `open` creates and probes it."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).absolute()
+
+    @classmethod
+    def open(cls, root: Path | str) -> Store:
+        """The store at `root`, created where missing and proven writable. Raises StoreError."""
+        store = cls(root)
+        store.ledger = Ledger.open(store.root / "ledger")
+        ignore = store.root / ".gitignore"
+        if not ignore.exists():
+            with explained("write", ignore):
+                # A store inside a checkout does not make the checkout dirty.
+                replace(ignore, b"*\n")
+        return store
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Every finished trial's record, over all studies."""
+        return Ledger(self.root / "ledger")
+
+    def checkpoints(self, identity: str) -> Path:
+        """Folder of one trial's checkpoints."""
+        return self.root / "checkpoints" / checked_name(identity, "trial's identity")
+
+    @property
+    def tickets(self) -> Path:
+        """Specs of the trials that are being trained at this moment, one file each."""
+        return self.root / "tickets"
+
+    def checkpoint(self, identity: str) -> Path:
+        """One trial's newest checkpoint; its folder is removed when the trial is committed."""
+        return self.checkpoints(identity) / "last.pt"
+
+    def journal(self, study: str) -> Journal:
+        """The samples that a study's search drew."""
+        return Journal(self.root / "searches" / f"{checked_name(study, 'study name')}.jsonl")
+
+    def reports(self, study: str) -> Path:
+        """Folder of a study's tables and page."""
+        return self.root / "reports" / checked_name(study, "study name")
+
+    def keep_diff(self, diff: str) -> str:
+        """Keep uncommitted changes of the code once, by content; returns the hash that records carry.
+        Raises StoreError."""
+        digest = hashlib.sha256(diff.encode()).hexdigest()[:16]
+        path = self.diff(digest)
+        if not path.exists():
+            with explained("write", path):
+                make_directory(path.parent)
+                replace(path, diff.encode())
+        return digest
+
+    def diff(self, digest: str) -> Path:
+        """Where `keep_diff` put the changes with that hash."""
+        return self.root / "diffs" / f"{checked_name(digest, 'hash')}.diff"
+
+    @property
+    def database(self) -> Path:
+        """MLflow's own SQLite database, where no other server is asked for."""
+        return self.root / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """MLflow's artifacts that belong to `database`."""
+        return self.root / "mlartifacts"
+
+    @property
+    def outbox(self) -> Path:
+        """What MLflow has not got yet: target/study/identity.json."""
+        return self.root / "outbox"
+
+    @property
+    def sent(self) -> Path:
+        """What MLflow has: target/study.jsonl, one line a run."""
+        return self.root / "mlflow-runs"

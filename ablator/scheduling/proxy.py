@@ -1,0 +1,104 @@
+"""The trial as Ray Tune sees it: a light, reused actor that puts a ticket into a slot and passes on
+what the slot reports, so that Tune's searchers and early stopping work on it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+_CLAIM_S = 0.02
+"""Between two looks for a free slot."""
+_QUIET_S = 1.0
+"""Without early stopping, epochs are passed on at most this often: each costs the driver time."""
+
+
+class TrialProxy(tune.Trainable):  # type: ignore[misc]
+    """`config`: `trial`, the identity. `slots`, `tickets` (folder) and `metric` come once with the class."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        slots: list[Any],
+        tickets: str,
+        metric: str,
+        every_epoch: bool,
+        worst: float,
+    ) -> None:
+        """Called once per actor by Tune."""
+        self._slots = slots
+        self._tickets = Path(tickets)
+        self._metric = metric
+        self._every_epoch = every_epoch
+        self._worst = worst
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another trial; always possible."""
+        self.config = new_config
+        self._identity: str = new_config["trial"]
+        self._slot: int | None = None
+        self._seen = 0
+        self._last: dict[str, Any] = {}
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Wait for news of the trial and give Tune the newest."""
+        if self._slot is None:
+            self._slot = self._claim()
+            return self._result({"news": "started"})
+        deadline = time.monotonic() + _QUIET_S
+        while True:
+            events = self._follow()
+            for event in events:
+                self._seen += 1
+                if "finished" in event:
+                    return self._finish(event["finished"])
+                if "retried" in event:
+                    return self._result({"news": "retried", "attempts": event["retried"]})
+                self._last = event["row"]
+                if self._every_epoch:
+                    return self._result({"news": "epoch"})
+            if events and time.monotonic() > deadline:
+                return self._result({"news": "epoch"})
+
+    def _follow(self) -> list[dict[str, Any]]:
+        assert self._slot is not None
+        answer = ray.get(self._slots[self._slot].follow.remote(self._identity, self._seen))
+        if isinstance(answer, str):
+            raise RuntimeError(answer)
+        return list(answer)
+
+    def _claim(self) -> int:
+        ticket = json.loads((self._tickets / f"{self._identity}.json").read_text())
+        while True:
+            answers = []
+            for number, slot in enumerate(self._slots):
+                try:
+                    answer = ray.get(slot.assign.remote(ticket))
+                except (ray.exceptions.ActorUnavailableError, ray.exceptions.ActorDiedError) as error:
+                    answer = str(error)
+                if answer == "taken":
+                    return number
+                answers.append(answer)
+            if "busy" not in answers:
+                raise RuntimeError("no slot is alive: " + "; ".join(answers))
+            time.sleep(_CLAIM_S)
+
+    def _finish(self, summary: dict[str, Any]) -> dict[str, Any]:
+        self._last = {**self._last, **summary.get("metrics", {})}
+        result = self._result({"news": "finished", "status": summary["status"], "done": True})
+        result["error"] = summary.get("error") or ""
+        result["attempts"] = summary["attempts"]
+        return result
+
+    def _result(self, news: dict[str, Any]) -> dict[str, Any]:
+        row = {"slot": self._slot, "trial": self._identity, "curve": dict(self._last), **news}
+        row["epoch"] = int(self._last.get("epoch", 0))
+        # Early stopping compares every result; a trial without the metric counts as the worst.
+        row[self._metric] = float(self._last.get(self._metric, self._worst))
+        return row

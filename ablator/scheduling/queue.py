@@ -1,0 +1,161 @@
+"""What to train next: the plan's trials in order, then whatever the searches ask for.
+
+One Tune searcher serves both, so that designs and searches share slots, ledger and early stopping.
+It answers from the ledger what the ledger knows, lets a duplicate wait for its twin that is still
+training, and hands Tune nothing but an identity: the specs stay in ticket files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from ray.tune.search import Searcher
+
+from ablator.contracts.events import Event, OnEvent, Ticket
+from ablator.contracts.record import Record
+from ablator.results.store import Store
+
+
+class Source(Protocol):
+    """Where tickets come from, such as a search."""
+
+    def ask(self) -> Ticket | None:
+        """The next ticket; None while it must wait for results of tickets that it gave out."""
+        ...
+
+    def tell(self, record: Record) -> None:
+        """A ticket's outcome."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it will never give another ticket."""
+        ...
+
+
+class TrialQueue(Searcher):  # type: ignore[misc]
+    """Tune's searcher. `outcome` reads a record back after a trial has ended."""
+
+    def __init__(
+        self,
+        tickets: Iterable[Ticket],
+        sources: Iterable[Source],
+        *,
+        store: Store,
+        limit: int,
+        on_event: OnEvent,
+        outcome: Callable[[Ticket, dict[str, Any] | None], Record],
+    ) -> None:
+        super().__init__()
+        self._tickets = deque(tickets)
+        self._sources = list(sources)
+        self._store = store
+        self._limit = limit
+        self._on_event = on_event
+        self._outcome = outcome
+        self._live: dict[str, Ticket] = {}
+        self._waiting: dict[str, list[Source | None]] = {}
+        self.statuses: dict[str, str] = {}
+        """How every trial ended that this run started, by identity."""
+        self.error: Exception | None = None
+        """What went wrong while an outcome was stored; the sweep ends with it."""
+        self.answered = 0
+        """Search samples answered without training."""
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Tune asks for a trial: its config, None (later), or FINISHED."""
+        if len(self._live) >= self._limit:
+            return None
+        ticket, source = self._next()
+        if ticket is None:
+            done = not self._tickets and all(s.exhausted for s in self._sources)
+            return str(Searcher.FINISHED) if done else None
+        self._waiting[ticket.identity] = [source]
+        path = self._store.tickets / f"{ticket.identity}.json"
+        path.write_text(json.dumps(_plain(ticket)))
+        self._live[trial_id] = ticket
+        return {"trial": ticket.identity}
+
+    def _next(self) -> tuple[Ticket | None, Source | None]:
+        if self._tickets:
+            return self._tickets.popleft(), None
+        for source in self._sources:
+            while not source.exhausted:
+                ticket = source.ask()
+                if ticket is None:
+                    break
+                known = self._known(ticket.identity)
+                if known is not None:
+                    self.answered += 1
+                    source.tell(known)
+                elif ticket.identity in self._waiting:
+                    self.answered += 1
+                    self._waiting[ticket.identity].append(source)
+                else:
+                    return ticket, source
+        return None, None
+
+    def _known(self, identity: str) -> Record | None:
+        record = self._store.ledger.get(identity)
+        # What failed in an earlier run is tried again, what failed in this one is not.
+        if record is None and self.statuses.get(identity) == "failed":
+            record = self._store.ledger.failure(identity)
+        return record
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tune says that a trial is over, in whatever way."""
+        ticket = self._live.pop(trial_id, None)
+        if ticket is None:
+            return
+        try:
+            record = self._outcome(ticket, None if error else result)
+        except Exception as problem:  # noqa: BLE001 - Tune would swallow it and wait for ever
+            self.error = problem
+            self._tickets.clear()
+            self._sources.clear()
+            return
+        self.statuses[ticket.identity] = record.status
+        for source in self._waiting.pop(ticket.identity):
+            if source is not None:
+                source.tell(record)
+        (self._store.tickets / f"{ticket.identity}.json").unlink(missing_ok=True)
+        self._on_event(
+            Event(
+                kind="finished",
+                identity=ticket.identity,
+                label=ticket.label,
+                seed=ticket.seed,
+                status=record.status,
+                metrics={k: v for k, v in record.metrics.items() if math.isfinite(v)},
+                text=record.error or "",
+            )
+        )
+
+    def ticket_of(self, trial_id: str) -> Ticket | None:
+        """The ticket of a trial that is live in Tune."""
+        return self._live.get(trial_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its searcher at the start, for a restore that never happens here.
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger is what a resume starts from."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: the ledger is what a resume starts from."""
+
+
+def _plain(ticket: Ticket) -> dict[str, Any]:
+    return {
+        "identity": ticket.identity,
+        "spec": ticket.spec,
+        "label": ticket.label,
+        "seed": ticket.seed,
+    }

@@ -1,0 +1,243 @@
+"""Run tickets through Ray Tune over slots."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from ablator.contracts.events import Event, OnEvent, Ticket
+from ablator.contracts.record import Record
+from ablator.results.store import Store
+from ablator.scheduling.cluster import Resources, cluster, slots_for
+from ablator.scheduling.proxy import TrialProxy
+from ablator.scheduling.queue import Source, TrialQueue
+from ablator.scheduling.slot import start_slots
+from ablator.worker.serve import SlotSettings
+from ablator.worker.trial import Execution, failed_record, pruned_record
+
+_MAX_ATTEMPTS = 4
+"""Starts of one trial, deaths of its worker included, before it counts as failed."""
+_PROXY_RETRIES = 3
+_READY_S = 600.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EarlyStop:
+    """Early stopping of the sweep's trials by Ray Tune."""
+
+    kind: Literal["asha", "median"]
+    grace_epochs: int = 1
+    """Epochs before a trial may be stopped."""
+    reduction: int = 3
+    """asha: one in this many survives each rung."""
+    max_epochs: int = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepSettings:
+    """How a sweep runs on this cluster."""
+
+    resources: Resources = Resources()
+    execution: Execution = Execution()
+    metric: str = "top1"
+    mode: Literal["max", "min"] = "max"
+    stop: EarlyStop | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepOutcome:
+    """What ended in this run."""
+
+    statuses: dict[str, str]
+    """Identity to status, of trials that were started."""
+    answered: int
+    """Search samples that the ledger (or a twin) answered."""
+
+
+def sweep(
+    tickets: Sequence[Ticket],
+    sources: Iterable[Source],
+    *,
+    expected: int,
+    store: Store,
+    settings: SweepSettings,
+    on_event: OnEvent,
+) -> SweepOutcome:
+    """Train every ticket, and what the sources ask for, at most `expected` trials at once.
+
+    Every outcome is in the ledger (or, for failures, beside it) when this returns. Raises ClusterError
+    where Ray cannot be started or joined.
+    """
+    with cluster(settings.resources) as there:
+        count = slots_for(settings.resources, there, expected)
+        scratch = tempfile.mkdtemp(prefix="ablator-tune-")
+        slots = start_slots(
+            count,
+            settings.resources.shape,
+            SlotSettings(
+                store=str(store.root), execution=settings.execution, threads=_threads(settings.resources)
+            ),
+            lockstep=settings.stop is not None,
+            max_attempts=_MAX_ATTEMPTS,
+            scratch=scratch,
+        )
+        on_event(Event(kind="slots", slot=count, text="joined" if there.joined else "started"))
+        outcomes = _Outcomes(store, slots)
+        queue = TrialQueue(
+            tickets, sources, store=store, limit=count + 1, on_event=on_event, outcome=outcomes.read
+        )
+        try:
+            _tune(queue, slots, store=store, settings=settings, on_event=on_event, scratch=scratch)
+        finally:
+            _close(slots)
+            shutil.rmtree(scratch, ignore_errors=True)
+        if queue.error is not None:
+            raise queue.error
+        return SweepOutcome(statuses=queue.statuses, answered=queue.answered)
+
+
+def _threads(resources: Resources) -> int:
+    return max(1, int(resources.shape.cpus))
+
+
+def _tune(
+    queue: TrialQueue,
+    slots: list[Any],
+    *,
+    store: Store,
+    settings: SweepSettings,
+    on_event: OnEvent,
+    scratch: str,
+) -> None:
+    worst = float("-inf") if settings.mode == "max" else float("inf")
+    proxy = tune.with_parameters(
+        TrialProxy,
+        slots=slots,
+        tickets=str(store.tickets),
+        metric=settings.metric,
+        every_epoch=settings.stop is not None,
+        worst=worst,
+    )
+    with warnings.catch_warnings():
+        # Ray's own remarks on its own interfaces; a user can do nothing about them.
+        warnings.simplefilter("ignore")
+        tune.Tuner(
+            tune.with_resources(proxy, {"cpu": 0.01}),
+            tune_config=tune.TuneConfig(
+                metric=settings.metric,
+                mode=settings.mode,
+                search_alg=queue,
+                scheduler=_scheduler(settings.stop),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=_PROXY_RETRIES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                callbacks=[_Relay(queue, on_event)],
+            ),
+        ).fit()
+
+
+def _scheduler(stop: EarlyStop | None) -> TrialScheduler:
+    if stop is None:
+        return FIFOScheduler()
+    if stop.kind == "asha":
+        return ASHAScheduler(
+            time_attr="epoch",
+            # ASHA ends a trial that reaches max_t; the last epoch's end is the worker's to tell.
+            max_t=max(stop.max_epochs, stop.grace_epochs) + 1,
+            grace_period=stop.grace_epochs,
+            reduction_factor=stop.reduction,
+        )
+    return MedianStoppingRule(time_attr="epoch", grace_period=stop.grace_epochs)
+
+
+class _Relay(tune.Callback):  # type: ignore[misc]
+    """Tells the watcher what Tune hears."""
+
+    def __init__(self, queue: TrialQueue, on_event: OnEvent) -> None:
+        self._queue = queue
+        self._on_event = on_event
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks at the start, for a restore that never happens here.
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        ticket = self._queue.ticket_of(trial.trial_id)
+        news = result.get("news")
+        if ticket is None or news == "finished":
+            return
+        curve = result["curve"]
+        self._on_event(
+            Event(
+                kind=news,
+                identity=ticket.identity,
+                label=ticket.label,
+                seed=ticket.seed,
+                slot=int(result["slot"]),
+                epoch=int(result["epoch"]),
+                epochs=int(curve.get("epochs", 0)),
+                metrics={k: v for k, v in curve.items() if isinstance(v, float)},
+                text=f"attempt {result['attempts']}" if news == "retried" else "",
+            )
+        )
+
+
+class _Outcomes:
+    """Reads how a trial ended, from the ledger first: what is committed there is what counts."""
+
+    def __init__(self, store: Store, slots: list[Any]) -> None:
+        self._store = store
+        self._slots = slots
+
+    def read(self, ticket: Ticket, result: dict[str, Any] | None) -> Record:
+        """The record of a trial that Tune says is over; commits it where the worker could not."""
+        known = self._store.ledger.get(ticket.identity)
+        if known is not None:
+            return known
+        status = result.get("status") if result is not None else None
+        if status == "failed":
+            failure = self._store.ledger.failure(ticket.identity)
+            if failure is not None:
+                return failure
+        if result is not None and status is None:
+            return self._prune(ticket, result)
+        why = (result or {}).get("error") or "the actor that followed it died too often"
+        attempts = int((result or {}).get("attempts", _PROXY_RETRIES + 1))
+        record = failed_record(ticket, str(why), attempts=attempts, started=time.time())
+        self._store.ledger.commit(record)
+        return record
+
+    def _prune(self, ticket: Ticket, result: dict[str, Any]) -> Record:
+        for slot in self._slots:
+            slot.abandon.remote(ticket.identity)
+        # Tune hands its searchers flattened results.
+        flat = {k.removeprefix("curve/"): v for k, v in result.items() if k.startswith("curve/")}
+        curve = {k: float(v) for k, v in flat.items() if k != "epochs"}
+        record = pruned_record(ticket, curve, started=time.time() - float(result.get("time_total_s", 0)))
+        self._store.ledger.commit(record)
+        self._store.checkpoint(ticket.identity).unlink(missing_ok=True)
+        return self._store.ledger.get(ticket.identity) or record
+
+
+def _close(slots: list[Any]) -> None:
+    """Let the slots' workers end by themselves for a moment, so that Ray removes what they hold."""
+    asked = [slot.close.remote() for slot in slots]
+    ray.wait(asked, num_returns=len(asked), timeout=2.0)

@@ -1,0 +1,1 @@
+"""What a user wrote: the study document, its files, overlays and search spaces."""

@@ -1,0 +1,112 @@
+"""From files to a study that stands for itself: recipe, search spaces and profiles read in."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ablator.errors import SettingError
+from ablator.study import yaml
+from ablator.study.overlay import flatten, merge
+from ablator.study.schema import Arms, Profile, Study
+from ablator.study.spaces import SpaceDocument
+from ablator.study.validation import validate
+
+_PROFILES = Path("recipes") / "profiles"
+_INSTALLED = Path(__file__).resolve().parents[2]
+
+
+def load(path: str | Path) -> Study:
+    """The study in the YAML file at `path`, with everything that it refers to read in.
+
+    Raises SettingError, which names the file, the key, the rule and the alternatives.
+    """
+    path = Path(path)
+    document = yaml.read(path, "study")
+    if "file" in document:
+        raise SettingError(f"{path}: file: a study file does not name itself")
+    study = validate(Study, document, str(path))
+    return resolve(dataclasses.replace(study, file=str(path)))
+
+
+def resolve(study: Study) -> Study:
+    """`study` with its base recipe, search spaces and profiles as data instead of paths.
+
+    Paths are relative to the study's file, or to the working folder for one that was built in
+    Python. Changes nothing in a study that is resolved already.
+    """
+    where = study.file or f"study {study.study!r}"
+    study = validate(Study, study, where)
+    folder = Path(study.file).parent if study.file else Path()
+    if not re.fullmatch(r"[a-z0-9_]+", study.study):
+        raise SettingError(
+            f"{where}: study: a name is lower-case letters, digits and underscores, not {study.study!r}"
+        )
+    base = study.base
+    if isinstance(base, str):
+        base = recipe(folder / base, f"{where}: base")
+    profiles = {name: _profile(path) for name, path in _profile_files(folder).items()}
+    for name, own in study.profiles.items():
+        profiles[name] = _over(profiles.get(name, Profile()), own, f"{where}: profiles.{name}")
+    arms = tuple(_with_space(arm, folder, f"{where}: arms[{i}]") for i, arm in enumerate(study.arms))
+    return dataclasses.replace(study, base=base, profiles=profiles, arms=arms)
+
+
+def recipe(path: Path, where: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The sections of the recipe at `path`, over those of its own `base` (relative to it)."""
+    real = path.resolve()
+    if real in above:
+        circle = " -> ".join(p.name for p in (*above[above.index(real) :], real))
+        raise SettingError(f"{where}: recipes are based on each other in a circle: {circle}")
+    document = yaml.read(path, f"{where}: recipe")
+    below = document.pop("base", None)
+    if below is None:
+        return merge({}, document, str(path))
+    if not isinstance(below, str):
+        raise SettingError(f"{path}: base: must be the path of a recipe, not {below!r}")
+    return merge(recipe(path.parent / below, f"{path}: base", (*above, real)), document, str(path))
+
+
+def read_space(path: Path, where: str) -> SpaceDocument:
+    """The search space in the YAML file at `path`."""
+    return validate(SpaceDocument, yaml.read(path, f"{where}: search space"), str(path))
+
+
+def _with_space(arm: Arms, folder: Path, where: str) -> Arms:
+    if not isinstance(arm.space, str):
+        return arm
+    return dataclasses.replace(arm, space=read_space(folder / arm.space, f"{where}: space"))
+
+
+def _profile(path: Path) -> Profile:
+    return _over(Profile(), validate(Profile, yaml.read(path, "profile"), str(path)), str(path))
+
+
+def _profile_files(folder: Path) -> dict[str, Path]:
+    """Profiles that come with Ablator, and over them those of the nearest recipes/profiles upwards."""
+    found: dict[str, Path] = {}
+    upwards = (parent / _PROFILES for parent in (folder.resolve(), *folder.resolve().parents))
+    nearby = next((place for place in upwards if place.is_dir()), None)
+    for place in (_INSTALLED / _PROFILES, nearby):
+        if place is not None and place.is_dir():
+            found |= {path.stem: path for path in sorted(place.glob("*.yaml"))}
+    return found
+
+
+def _over(below: Profile, above: Profile, where: str) -> Profile:
+    """The study's own changes to a profile, laid over it."""
+    sets: Mapping[str, Any] = flatten(below.set, where) | flatten(above.set, where)
+    return Profile(
+        about=above.about or below.about,
+        set=dict(sets),
+        map={
+            key: below.map.get(key, {}) | above.map.get(key, {})
+            for key in dict.fromkeys([*below.map, *above.map])
+        },
+        seeds=below.seeds if above.seeds is None else above.seeds,
+        samples=below.samples if above.samples is None else above.samples,
+        stop=below.stop if above.stop is None else above.stop,
+    )

@@ -1,0 +1,137 @@
+"""The study document: what a YAML file says and what Python code builds, as one frozen class."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, MinLen
+
+from ablator.contracts.settings import settings
+from ablator.study.spaces import SpaceDocument
+
+Design = Literal["one", "grid", "zip", "list", "search"]
+Sampler = Literal["tpe", "random", "qmc", "gp", "nsga2"]
+ReportedValue = float | Literal["NaN"]
+
+
+@settings
+class Baseline:
+    """The row that every other one is compared with."""
+
+    label: Annotated[str, MinLen(1)] = "baseline"
+    """Its name in the table."""
+    set: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Keys of the spec that it changes; every arm starts from here."""
+
+
+@settings
+class Arms:
+    """One block of rows; each row differs from the baseline only in what is set here."""
+
+    label: Annotated[str, MinLen(1)]
+    """The row's name in the table; {n} or {moto.n} stands for the value of a key that is set here."""
+    design: Design = "one"
+    """one row; grid: every combination of the lists in `set`; zip: their first values, their second
+    values, ...; list: one row for each of `points`; search: Optuna over `space`."""
+    set: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Keys of the spec that these rows change (dotted, such as moto.n); null switches a section off."""
+    points: tuple[dict[str, Any], ...] = ()
+    """list: what each row sets, on top of `set`."""
+    space: str | SpaceDocument | None = None
+    """search: file of the search space, relative to the study file, or the space itself."""
+    samples: Annotated[int, Ge(1)] = 20
+    """search: points that are drawn, duplicates included."""
+    sampler: Sampler = "tpe"
+    """search: Optuna's sampler."""
+    sampler_seed: int = 0
+    """search: seed of the sampler."""
+
+
+@settings
+class Stop:
+    """Early stopping of trials that fall behind."""
+
+    kind: Literal["asha", "median"]
+    """asha: successive halving; median: worse than the median of the others at the same epoch."""
+    grace_epochs: Annotated[int, Ge(1)] = 1
+    """Epochs that every trial gets."""
+    reduction: Annotated[float, Gt(1)] = 3.0
+    """asha: one trial in `reduction` goes on from each rung."""
+
+
+@settings
+class Report:
+    """How the table reads."""
+
+    metric: Annotated[str, MinLen(1)] = "top1"
+    """The metric that arms are compared by."""
+    rows: Literal["arms"] = "arms"
+    """What a row is."""
+    columns: tuple[str, ...] = ()
+    """Further columns, by name; empty shows all that were measured."""
+    reported: dict[str, ReportedValue | dict[str, ReportedValue]] = dataclasses.field(default_factory=dict)
+    """The source's own numbers: label to the metric's value, or to several values by name; NaN is a
+    run that diverged there; `baseline` stands for the baseline's label."""
+    note: str = ""
+    """A footnote."""
+
+
+@settings
+class Profile:
+    """An overlay that changes a study's scale and never its question."""
+
+    about: str = ""
+    """One line: what it is for."""
+    set: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Keys of the spec, for every row. Keys of an optional section hold where that section is on."""
+    map: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Key to {value in the study: value here}, for keys that arms declare or that keep their default."""
+    seeds: Annotated[int, Ge(1)] | Annotated[tuple[int, ...], MinLen(1)] | None = None
+    """Seeds per arm instead of the study's."""
+    samples: Annotated[int, Ge(1)] | None = None
+    """Samples of searches instead of the study's."""
+    stop: Stop | Literal["asha", "median"] | None = None
+    """Early stopping instead of the study's."""
+
+
+@settings
+class Study:
+    """One table or figure: a question, a baseline, arms, seeds, and how the table reads."""
+
+    study: Annotated[str, MinLen(1)]
+    """Its name: lower-case letters, digits and underscores."""
+    source: str = ""
+    """Where the table is published."""
+    question: str = ""
+    """What the table answers."""
+    expect: str = ""
+    """What its result should look like, for whoever runs it."""
+    base: str | dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Recipe that the study starts from: a file relative to this one, or its sections."""
+    task: str | None = None
+    """What the model is trained for, such as classification; null leaves it to the base."""
+    set: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Keys of the spec that hold for the baseline and every arm."""
+    baseline: Baseline = dataclasses.field(default_factory=Baseline)
+    arms: Annotated[tuple[Arms, ...], MinLen(1)]
+    """The table's other rows, in its order."""
+    seeds: Annotated[int, Ge(1)] | Annotated[tuple[int, ...], MinLen(1)] = 3
+    """Number of seeds per arm (0, 1, ...), or the seeds themselves."""
+    stop: Stop | Literal["asha", "median"] | None = None
+    """Early stopping; null trains every trial to its end."""
+    report: Report = dataclasses.field(default_factory=Report)
+    profiles: dict[str, Profile] = dataclasses.field(default_factory=dict)
+    """This study's own changes to profiles, by the profile's name."""
+    file: str | None = dataclasses.field(default=None, compare=False, metadata={"written": False})
+    """Set by `load`: the file that this study was read from."""
+
+
+def stopping(stop: Stop | Literal["asha", "median"] | None) -> Stop | None:
+    """Early stopping with its settings; None trains every trial to its end."""
+    return Stop(kind=stop) if isinstance(stop, str) else stop
+
+
+def seed_list(seeds: int | tuple[int, ...]) -> tuple[int, ...]:
+    """A number of seeds as the seeds themselves."""
+    return tuple(range(seeds)) if isinstance(seeds, int) else seeds

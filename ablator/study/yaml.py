@@ -1,0 +1,96 @@
+"""YAML as studies use it: the YAML 1.2 core schema, safe, and without duplicate keys.
+
+YAML 1.1, which PyYAML reads by default, takes `4:8` for a number in base 60, `1e-3` for text and
+`off` for false; in a study they are a slice, a number and a word.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablator.errors import SettingError
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loader of the core schema."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own attribute)
+
+
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = (
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    ("merge", r"<<", "<"),
+)
+for _name, _pattern, _first in _SCALARS:
+    _Loader.add_implicit_resolver(
+        _TAG + _name, re.compile(rf"^(?:{_pattern})$"), [*_first, ""] if _name == "null" else list(_first)
+    )
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    lines: dict[tuple[str, str], int] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be a single word", key.start_mark)
+        name = (key.tag, key.value)
+        if name in lines:
+            problem = f"the key {key.value!r} is there twice (first in line {lines[name]})"
+            raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+        lines[name] = key.start_mark.line + 1
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(_TAG + "int", _integer)
+_Loader.add_constructor(_TAG + "map", _mapping)
+
+
+def parse(text: str, where: str) -> Any:
+    """The value of one YAML document. Raises SettingError with `where` and the line."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise SettingError(f"{where}{line}: not valid YAML: {error.problem or error}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise SettingError(f"{where}: not valid YAML: {error}") from None
+
+
+def read(path: Path, kind: str) -> dict[str, Any]:
+    """The mapping in the file at `path`, which is a `kind` (such as "study") for the error's text."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingError(f"{kind} {path}: no such file{_others(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{kind} {path}: cannot be read: {error}") from None
+    document = parse(text, str(path))
+    if not isinstance(document, dict):
+        raise SettingError(f"{path}: a {kind} is a mapping of keys to values, not {type(document).__name__}")
+    return {str(key): value for key, value in document.items()}
+
+
+def _others(path: Path) -> str:
+    """What there is in the same folder instead."""
+    if not path.parent.is_dir():
+        return f" (and no folder {path.parent})"
+    there = sorted(p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml"))
+    return f"; there is: {', '.join(there)}" if there else ""

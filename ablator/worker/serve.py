@@ -1,0 +1,93 @@
+"""The loop of one Ray Train worker: it takes one trial after the other from its slot's inbox.
+
+Processes, imports, the CUDA context and the opened data sets are paid for once per slot. Nothing is
+carried from one trial to the next: weights, optimiser and random state are made anew from the spec.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+from ray.train.torch import get_device
+
+from ablator.contracts.events import Ticket
+from ablator.contracts.protocols import Progress, World
+from ablator.results.store import Store
+from ablator.worker.trial import Execution, TrialRunner
+
+# A slot may wait for its next trial for days; only the process's death ends the wait.
+_PATIENCE = datetime.timedelta(days=365)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlotSettings:
+    """What a slot's workers must know once."""
+
+    store: str
+    """Root of the store; every machine of the cluster sees it under this path."""
+    execution: Execution
+    threads: int
+    """Torch threads per worker."""
+
+
+def serve(config: dict[str, Any]) -> None:
+    """Take and run trials until the inbox is closed. `config`: `inbox`, the slot's actor handle, and
+    `settings`, a SlotSettings. Runs on every worker of the slot."""
+    settings: SlotSettings = config["settings"]
+    inbox = config["inbox"]
+    torch.set_num_threads(settings.threads)
+    context = ray.train.get_context()
+    world = World(rank=context.get_world_rank(), size=context.get_world_size())
+    share = _sharer(world)
+    device = get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    runner = TrialRunner(Store(Path(settings.store)), settings.execution, world=world, device=device)
+    while True:
+        taken = share(lambda: ray.get(inbox.take.remote()))
+        if taken is None:
+            return
+        ticket = Ticket(**taken["ticket"])
+        record = runner.run(
+            ticket, attempts=taken["attempts"], on_progress=_reporter(inbox, ticket.identity, share, world)
+        )
+        if world.rank == 0:
+            status = record.status if record is not None else "stopped"
+            summary = {"status": status}
+            if record is not None:
+                summary.update(metrics=dict(record.metrics), error=record.error)
+            ray.get(inbox.finish.remote(ticket.identity, summary))
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _reporter(
+    inbox: Any, identity: str, share: Callable[[Callable[[], Any]], Any], world: World
+) -> Callable[[Progress], bool]:
+    def report(progress: Progress) -> bool:
+        row = {"epoch": progress.epoch, "epochs": progress.epochs, **progress.metrics}
+        return bool(share(lambda: ray.get(inbox.report.remote(identity, row))))
+
+    return report
+
+
+def _sharer(world: World) -> Callable[[Callable[[], Any]], Any]:
+    """A function that asks on rank 0 and gives every rank the answer."""
+    if world.size == 1:
+        return lambda ask: ask()
+    group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+
+    def share(ask: Callable[[], Any]) -> Any:
+        answer = [ask() if world.rank == 0 else None]
+        dist.broadcast_object_list(answer, src=0, group=group)
+        return answer[0]
+
+    return share

@@ -1,0 +1,173 @@
+"""One trial spec to one committed record."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import time
+import traceback
+
+import torch
+
+from ablator.assembly.build import assemble
+from ablator.assembly.check import Size, check
+from ablator.contracts.events import Ticket
+from ablator.contracts.protocols import DataInfo, OnProgress, World
+from ablator.contracts.record import Record
+from ablator.data.loading import load
+from ablator.errors import UserError
+from ablator.plan.spec import TrialSpec
+from ablator.results.store import Store
+from ablator.results.versions import environment
+from ablator.training.loop import train
+
+_ERROR_LINES = 12
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How trials are executed on this machine. Nothing here changes what a trial means."""
+
+    checkpoint_seconds: float = 60.0
+    """Seconds between checkpoints within a trial."""
+    loader_workers: int = 0
+    """Processes that decode images, per training worker."""
+    compile: bool = False
+    """Compile models with torch.compile."""
+
+
+class TrialRunner:
+    """Runs trials one after the other in one process and keeps what they share: the environment's
+    description, sizes of models, and (inside the data room) opened data sets."""
+
+    def __init__(self, store: Store, execution: Execution, *, world: World, device: torch.device) -> None:
+        self.store = store
+        self.execution = execution
+        self.world = world
+        self.device = device
+        self._versions = {**environment(), **_machine(device)}
+        self._sizes: dict[str, Size] = {}
+
+    def run(self, ticket: Ticket, *, attempts: int, on_progress: OnProgress) -> Record | None:
+        """Train the ticket's trial and commit its record; None where `on_progress` ended it.
+
+        A trial that another process has finished meanwhile is answered from the ledger. An exception
+        of the trial becomes a *failed* record; it does not leave this method.
+        """
+        done = self.store.ledger.get(ticket.identity)
+        if done is not None:
+            return done
+        started = time.time()
+        try:
+            record = self._train(ticket, attempts=attempts, started=started, on_progress=on_progress)
+        except Exception as error:  # noqa: BLE001 - whatever a trial raises is that trial's result
+            record = self._failed(ticket, error, attempts=attempts, started=started)
+        if record is not None and self.world.rank == 0:
+            self.store.ledger.commit(record)
+            self.store.checkpoint(ticket.identity).unlink(missing_ok=True)
+        return record
+
+    def _train(
+        self, ticket: Ticket, *, attempts: int, started: float, on_progress: OnProgress
+    ) -> Record | None:
+        spec = TrialSpec.from_json(ticket.spec)
+        settings = spec.train
+        batches = load(
+            spec.data,
+            spec.augment,
+            seed=spec.seed,
+            batch_size=micro_batch(spec, self.world.size),
+            world=self.world,
+            workers=self.execution.loader_workers,
+        )
+        size = self._size(spec, batches.info)
+        assembly = assemble(spec, batches.info)
+        outcome = train(
+            assembly.model,
+            assembly.task,
+            batches,
+            settings,
+            seed=spec.seed,
+            num_classes=len(batches.info.classes),
+            device=self.device,
+            world=self.world,
+            checkpoint=self.store.checkpoint(ticket.identity),
+            checkpoint_seconds=self.execution.checkpoint_seconds,
+            tag=ticket.identity,
+            compile=self.execution.compile,
+            on_progress=on_progress,
+        )
+        if outcome.status == "stopped":
+            return None
+        return Record(
+            identity=ticket.identity,
+            status=outcome.status,
+            spec=ticket.spec,
+            metrics=outcome.metrics,
+            curves=outcome.curves,
+            cost=outcome.cost,
+            size=size.as_dict(),
+            notes=(*assembly.notes, *batches.notes()),
+            error=outcome.error,
+            attempts=attempts,
+            versions=self._versions,
+            started=started,
+            finished=time.time(),
+        )
+
+    def _size(self, spec: TrialSpec, info: DataInfo) -> Size:
+        plain = spec.to_json()
+        for key in ("seed", "train", "augment"):
+            plain.pop(key)
+        key = json.dumps([plain, len(info.classes)], sort_keys=True)
+        if key not in self._sizes:
+            self._sizes[key] = check(spec, info)
+        return self._sizes[key]
+
+    def _failed(self, ticket: Ticket, error: Exception, *, attempts: int, started: float) -> Record:
+        if isinstance(error, UserError):
+            text = str(error)
+        else:
+            text = "".join(traceback.format_exception(error)[-_ERROR_LINES:]).strip()
+        return failed_record(ticket, text, attempts=attempts, started=started, versions=self._versions)
+
+
+def failed_record(
+    ticket: Ticket, error: str, *, attempts: int, started: float, versions: dict[str, str] | None = None
+) -> Record:
+    """The record of a trial that could not be finished."""
+    return Record(
+        identity=ticket.identity,
+        status="failed",
+        spec=ticket.spec,
+        error=error,
+        attempts=attempts,
+        versions=versions or {},
+        started=started,
+        finished=time.time(),
+    )
+
+
+def pruned_record(ticket: Ticket, curve: dict[str, float], *, started: float) -> Record:
+    """The record of a trial that early stopping ended after the epoch of `curve`."""
+    return Record(
+        identity=ticket.identity,
+        status="pruned",
+        spec=ticket.spec,
+        metrics={k: v for k, v in curve.items() if k not in ("epoch", "lr")},
+        curves=(curve,),
+        started=started,
+        finished=time.time(),
+    )
+
+
+def micro_batch(spec: TrialSpec, workers: int) -> int:
+    """Images per forward pass and worker. The division is exact where `training` accepts the settings."""
+    return max(1, spec.train.batch_size // (spec.train.accumulate * workers))
+
+
+def _machine(device: torch.device) -> dict[str, str]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"device": name, "threads": str(torch.get_num_threads()), "cores": str(os.cpu_count() or 1)}

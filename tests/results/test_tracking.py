@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablator.errors import TrackingError
+from ablator.results.mirror import Mirror
+from ablator.results.outbox import MirrorTrial
+from ablator.results.store import Store
+from ablator.results.sync import sync
+from ablator.results.tracking import Target, check_server, target, without_secrets
+from ablator.results.ui import ui_command, ui_environment
+
+MakeTrial = Callable[..., MirrorTrial]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@contextmanager
+def mlflow_server(store: Store, port: int) -> Iterator[str]:
+    """A real server as `ablator ui` starts it, with all its processes gone afterwards."""
+    uri = f"http://127.0.0.1:{port}"
+    log = store.root / "server.log"
+    with log.open("ab") as output:
+        server = subprocess.Popen(
+            ui_command(store, port=port),
+            env={**os.environ, **ui_environment()},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        for _ in range(600):
+            try:
+                check_server(uri)
+                break
+            except TrackingError:
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.1)
+        else:
+            raise AssertionError(log.read_text())
+        yield uri
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@contextmanager
+def http_answer(code: int) -> Iterator[tuple[str, list[str]]]:
+    """A web server that answers everything with `code` and notes the credentials it is given."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization", ""))
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            """Nothing on standard error."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}", seen
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_what_a_stopped_server_missed_is_sent_later_exactly_once(store: Store, make_trial: MakeTrial) -> None:
+    trials = [make_trial(n) for n in range(4)]
+    for trial in trials:
+        store.ledger.commit(trial.record)
+    table = store.root / "table.md"
+    table.write_text("| one |")
+    port = free_port()
+    with mlflow_server(store, port) as uri:
+        mirror = Mirror(store, uri, "moto_n")
+        for trial in trials[:2]:
+            mirror.trial(trial)
+        while mirror.pending():
+            time.sleep(0.05)
+            assert mirror.problem is None
+
+    with pytest.raises(TrackingError, match="--mlflow off"):
+        check_server(uri)
+    for trial in trials[2:]:
+        mirror.trial(trial)
+    mirror.report([table])
+    assert mirror.close(60) == 3
+    assert mirror.problem is not None
+    away = sync(store)
+    assert (away.sent, away.left) == (0, 3)
+    assert "does not answer" in away.problems[0]
+
+    with mlflow_server(store, port):
+        assert (sync(store).by_study, sync(store).sent) == ({"moto_n": (3, 0)}, 0)
+        from mlflow import MlflowClient
+
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name("moto_n")
+        assert experiment is not None
+        runs = client.search_runs([experiment.experiment_id])
+        identities = sorted(
+            r.data.tags["ablator.identity"] for r in runs if "ablator.identity" in r.data.tags
+        )
+        assert identities == sorted(trial.identity for trial in trials)
+        (parent,) = (r.info.run_id for r in runs if r.data.tags.get("ablator.kind") == "study")
+        with urllib.request.urlopen(f"{uri}/get-artifact?path=table.md&run_uuid={parent}") as page:
+            assert page.read() == b"| one |"
+
+
+def test_a_server_that_never_answers_holds_nothing_up(store: Store, make_trial: MakeTrial) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(TrackingError, match=r"no answer within 3 s|timed out"):
+            check_server(uri)
+        mirror = Mirror(store, uri, "moto_n")
+        for number in range(3):
+            trial = make_trial(number)
+            store.ledger.commit(trial.record)
+            mirror.trial(trial)
+        assert mirror.close(0.1) == 3
+
+
+@pytest.mark.parametrize(("code", "why"), [(401, "credentials"), (403, "credentials"), (502, "HTTP 502")])
+def test_a_server_that_says_no_is_refused(code: int, why: str) -> None:
+    with http_answer(code) as (address, _), pytest.raises(TrackingError, match=why):
+        check_server(f"http://{address}")
+
+
+def test_credentials_in_the_uri_reach_the_server_and_no_message() -> None:
+    with http_answer(401) as (address, seen), pytest.raises(TrackingError) as error:
+        check_server(f"http://ada:p%40ss@{address}")
+    assert seen == ["Basic YWRhOnBAc3M="]
+    assert "p%40ss" not in str(error.value)
+    assert "ada" not in str(error.value)
+
+
+def test_credentials_are_nowhere_in_the_store_or_the_log(
+    store: Store, make_trial: MakeTrial, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, logger="ablator"):
+        mirror = Mirror(store, f"http://ada:hunter2@127.0.0.1:{free_port()}", "moto_n")
+        trial = make_trial(1)
+        store.ledger.commit(trial.record)
+        mirror.trial(trial)
+        mirror.close(60)
+        result = sync(store)
+    assert mirror.problem is not None
+    kept = [path.name + path.read_text() for path in store.root.rglob("*") if path.is_file()]
+    said = [mirror.problem, caplog.text, repr(mirror.target), repr(result)]
+    assert not [text for text in kept + said if "hunter2" in text]
+    (about,) = store.outbox.rglob("target.json")
+    assert json.loads(about.read_text())["uri"].startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://u:p@h:5000/x", "http://h:5000/x"),
+        ("postgresql://u:p#w?@h/db?sslpassword=s", "postgresql://h/db"),
+        ("sqlite:////var/lib/x.db", "sqlite:////var/lib/x.db"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_shown_uris_have_no_secrets(uri: str, shown: str) -> None:
+    assert without_secrets(uri) == shown
+
+
+def test_errors_of_libraries_are_scrubbed() -> None:
+    there = Target("x", "postgresql://u:p%23w@h/db?sslpassword=secret")
+    said = there.scrub(f"cannot connect to {there.uri} with password 'p#w' and sslpassword=secret")
+    assert "p#w" not in said
+    assert "p%23w" not in said
+    assert "=secret" not in said
+
+
+@pytest.mark.parametrize("uri", ["file:/tmp/mlruns", "./mlruns", "/tmp/mlruns", "mlruns", "ftp://h/x", ""])
+def test_uris_that_cannot_be_written_to_are_refused(store: Store, uri: str) -> None:
+    with pytest.raises(TrackingError, match="sqlite"):
+        target(store, uri)
+
+
+def test_a_changed_password_is_the_same_target_and_a_moved_store_too(store: Store, tmp_path: Path) -> None:
+    assert target(store, "http://a:1@h/").folder == target(store, "http://a:2@h/").folder
+    assert target(store, "http://h/").folder != target(store, "http://i/").folder
+    assert target(store, None).folder == target(Store(tmp_path / "moved"), None).folder
+
+
+def test_sync_to_a_new_address_takes_everything_along(store: Store, make_trial: MakeTrial) -> None:
+    trial = make_trial(1)
+    store.ledger.commit(trial.record)
+    mirror = Mirror(store, f"http://127.0.0.1:{free_port()}", "moto_n")
+    mirror.trial(trial)
+    mirror.close(60)
+    database = store.root / "other.db"
+    assert sync(store, f"sqlite:///{database}").by_study == {"moto_n": (1, 0)}
+    assert database.exists()
+    assert sync(store).sent == 0
+
+
+def test_the_ui_listens_on_the_loopback_interface_only(store: Store) -> None:
+    command = ui_command(store, port=1234)
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[command.index("--port") + 1] == "1234"
