@@ -1,8 +1,8 @@
 """The nouns of the command line, in Python: `load`, `plan`, `run`, `report`, `status`, `sync`.
 
-    study = ablator.load("experiments/moto_n.yaml")
-    results = ablator.run(study, profile="laptop")
-    print(results.table.baseline.mean)
+study = ablator.load("experiments/moto_n.yaml")
+results = ablator.run(study, profile="laptop")
+print(results.table.baseline.mean)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ablator import data
 from ablator.contracts.events import Event, OnEvent
 from ablator.contracts.record import Record
+from ablator.data.settings import DataSettings
 from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
 from ablator.plan.searching import SearchPlan
@@ -223,7 +224,7 @@ def _open(store: Store | str | Path) -> Store:
     return opened
 
 
-def _fingerprint(settings: data.DataSettings) -> str:
+def _fingerprint(settings: DataSettings) -> str:
     return data.info(settings).fingerprint
 
 
@@ -317,9 +318,7 @@ def _mirror_trial(trial: Trial, record: Record) -> MirrorTrial:
     )
 
 
-def _mirror_all(
-    mirror: Mirror, planned: Plan, results: Results, journals: Mapping[int, Journal]
-) -> None:
+def _mirror_all(mirror: Mirror, planned: Plan, results: Results, journals: Mapping[int, Journal]) -> None:
     for trial in [*planned.unique().values(), *_drawn(planned, journals)]:
         if trial.identity in results.records:
             mirror.trial(_mirror_trial(trial, results.records[trial.identity]))
@@ -353,9 +352,7 @@ def _results(
     profile: str | None,
     overrides: Sequence[str],
 ) -> Results:
-    samples = {
-        search.arm: journals[search.arm].read()[: search.samples] for search in planned.searches
-    }
+    samples = {search.arm: journals[search.arm].read()[: search.samples] for search in planned.searches}
     drawn = {i for arm in samples.values() for sample in arm for i in sample.identities}
     records = _records(store, {*planned.unique(), *drawn})
     metric, mode = planned.study.report.metric, _mode(planned)
@@ -460,5 +457,3 @@ def _summary(
         missing=missing,
         seconds=0.0,
     )
-
-

@@ -56,7 +56,9 @@ class TrialModel(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         # Paths instead of modules: a deep copy (the weight average) then finds its own parts.
         self._tap_path = _path_of(backbone, tap)
-        self._penalty_paths = [path for path, module in backbone.named_modules() if isinstance(module, Penalised)]
+        self._penalty_paths = [
+            path for path, module in backbone.named_modules() if isinstance(module, Penalised)
+        ]
 
     def forward(self, images_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Output and extra loss terms, weights included."""
@@ -85,5 +87,5 @@ def _path_of(root: nn.Module, wanted: nn.Module | None) -> str | None:
         return None
     for path, module in root.named_modules():
         if module is wanted:
-            return path
+            return str(path)
     raise AssertionError("the tap is part of the backbone")

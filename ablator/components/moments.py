@@ -114,11 +114,15 @@ def _statistics(
         offset_bNc = first_bNc / count_bN1
         return offset_bNc, moments.second / count_bN1 - offset_bNc.square(), 1 / count_bN1
     positions = layout_bNP.shape[2]
-    share: Tensor | float = 1 / positions
-    if statistics != "literal":
-        share = 1 / count_bN1 if statistics == "counted" else 1 / (positions * count_bN1)
+    share: Tensor | float
+    k_bN1: Tensor | float
+    if statistics == "literal":
+        share, k_bN1 = 1 / positions, count_bN1 / positions
+    elif statistics == "counted":
+        share, k_bN1 = 1 / count_bN1, 1.0
+    else:
+        share, k_bN1 = 1 / (positions * count_bN1), 1 / positions
     # With X = x + m and μ = d + m·k:  XL − μ = (xL − d) + m·(L − k), squared and summed part by part.
-    k_bN1 = share * count_bN1
     d_bNc = share * first_bNc
     squares_bNc = moments.second - 2 * d_bNc * first_bNc + positions * d_bNc.square()
     mixed_bNc = moments.cross - k_bN1 * first_bNc - d_bNc * (count_bN1 - positions * k_bN1)

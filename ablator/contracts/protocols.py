@@ -84,7 +84,13 @@ class Family(Protocol):
         ...
 
     def build(
-        self, model_name: str, *, num_classes: int, image_size: int, drop_path: float, options: Mapping[str, Any]
+        self,
+        model_name: str,
+        *,
+        num_classes: int,
+        image_size: int,
+        drop_path: float,
+        options: Mapping[str, Any],
     ) -> nn.Module:
         """A fresh model from torch's current random state; `options` go to timm.create_model."""
         ...

@@ -46,10 +46,14 @@ class Record:
 
     def __post_init__(self) -> None:
         if self.status not in get_args(Status):
-            raise ValueError(f"a record's status is one of {', '.join(get_args(Status))}, not {self.status!r}")
+            raise ValueError(
+                f"a record's status is one of {', '.join(get_args(Status))}, not {self.status!r}"
+            )
         if self.status in ("failed", "diverged"):
             if self.metrics:
-                raise ValueError(f"a {self.status} record has no metrics, this one has {sorted(self.metrics)}")
+                raise ValueError(
+                    f"a {self.status} record has no metrics, this one has {sorted(self.metrics)}"
+                )
             if not self.error:
                 raise ValueError(f"a {self.status} record says why")
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -61,7 +62,14 @@ class Plan:
 
     def of(self, arm: Arm) -> tuple[Trial, ...]:
         """The trials of one row, in the order of the seeds."""
-        return tuple(trial for trial in self.trials if trial.arm == arm.index)
+        return tuple(self._by_arm.get(arm.index, ()))
+
+    @functools.cached_property
+    def _by_arm(self) -> dict[int, list[Trial]]:
+        found: dict[int, list[Trial]] = {}
+        for trial in self.trials:
+            found.setdefault(trial.arm, []).append(trial)
+        return found
 
 
 def plan(

@@ -21,8 +21,6 @@ _KIND = "ablator.kind"
 _DEFAULTS = {
     # A server that is away is noticed in seconds; the outbox does the waiting.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     # Standard output belongs to the command line, and nothing is told to third parties.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -104,20 +102,26 @@ class Sender:
         client = self._connected()
         record = self._record(identity, entry)
         tags = runs.tags(self.outbox.store, self._study, entry, record)
-        run = self._find(identity, entry["version"]) if maybe_sent else None
-        if run is None:
+        found = self._find(identity, entry["version"]) if maybe_sent else []
+        if found:
+            run = found[0]
+            self._relabel(run, entry)
+        else:
             tags["mlflow.parentRunId"] = self._parent_run()
             started = runs.milliseconds(record.started)
             made = client.create_run(self._experiment, start_time=started, tags=tags, run_name=entry["label"])
             run = str(made.info.run_id)
-        else:
-            self._relabel(run, entry)
         client.log_batch(
             run,
             metrics=[Metric(*point) for point in runs.metrics(record)],
             params=[Param(key, value) for key, value in runs.parameters(record.spec).items()],
         )
         client.set_terminated(run, runs.STATUS[record.status], end_time=runs.milliseconds(record.finished))
+        if maybe_sent:
+            # A server may carry out a request after its answer was given up, even after `_find` looked.
+            for twin in self._find(identity, entry["version"]):
+                if twin != run:
+                    client.delete_run(twin)
         return run
 
     def _record(self, identity: str, entry: Mapping[str, Any]) -> Record:
@@ -128,11 +132,11 @@ class Sender:
             raise StoreError(f"trial {identity[:12]} waits for MLflow, but its record is not in the ledger")
         return record
 
-    def _find(self, identity: str, version: str) -> str | None:
-        """The run of this outcome of the trial, where one exists, finished or not."""
+    def _find(self, identity: str, version: str) -> list[str]:
+        """The runs of this outcome of the trial, finished or not: none, one, or twins."""
         wanted = f"tags.`ablator.identity` = '{identity}' and tags.`ablator.version` = '{version}'"
-        found = self._connected().search_runs([self._experiment], wanted, max_results=1)
-        return str(found[0].info.run_id) if found else None
+        found = self._connected().search_runs([self._experiment], wanted)
+        return [str(run.info.run_id) for run in found]
 
     def _relabel(self, run: str, entry: Mapping[str, Any]) -> None:
         client = self._connected()
@@ -203,6 +207,8 @@ def is_refusal(error: Exception) -> bool:
 def _client(uri: str) -> MlflowClient:
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+    # MLflow would repeat a request whose answer is late, and so create a run twice; `Sender` looks first.
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     # Its import and its migrations announce themselves at INFO.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -44,7 +44,7 @@ class Resources:
 
     slots: int | None = None
     """Worker groups at once; None: as many as the cluster holds."""
-    shape: SlotShape = SlotShape()
+    shape: SlotShape = dataclasses.field(default_factory=SlotShape)
     address: str | None = None
     """A cluster's address, `local` to start one in any case, or None to join one if there is one."""
 
@@ -129,8 +129,9 @@ def slots_for(resources: Resources, cluster: Cluster, trials: int) -> int:
         fits = min(fits, int((cluster.gpus + 1e-6) // (shape.gpus * shape.workers)))
     if fits < 1:
         raise SettingError(
-            f"a slot needs {shape.workers} worker(s) of {shape.cpus:g} CPU and {shape.gpus:g} GPU; the cluster "
-            f"has {cluster.cpus:g} CPU and {cluster.gpus:g} GPU: ask for less with --workers, --cpus or --gpus"
+            f"a slot needs {shape.workers} worker(s) of {shape.cpus:g} CPU and {shape.gpus:g} GPU; the "
+            f"cluster has {cluster.cpus:g} CPU and {cluster.gpus:g} GPU: ask for less with --workers, "
+            f"--cpus or --gpus"
         )
     if resources.slots is not None and resources.slots > fits:
         raise SettingError(

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 def ticket_of(trial: Trial) -> Ticket:
     """What a slot needs of a planned trial."""
-    return Ticket(
-        identity=trial.identity, spec=trial.spec.to_json(), label=trial.label, seed=trial.seed
-    )
+    return Ticket(identity=trial.identity, spec=trial.spec.to_json(), label=trial.label, seed=trial.seed)
 
 
 def settled(plan: SearchPlan, journal: Journal, ledger: Ledger) -> bool:
@@ -53,7 +51,9 @@ class OptunaSource:
     telling the sampler the journal's points again, so that only the missing ones are drawn.
     """
 
-    def __init__(self, plan: SearchPlan, journal: Journal, *, metric: str, mode: Literal["max", "min"]) -> None:
+    def __init__(
+        self, plan: SearchPlan, journal: Journal, *, metric: str, mode: Literal["max", "min"]
+    ) -> None:
         self._plan = plan
         self._journal = journal
         self._metric = metric

@@ -51,7 +51,9 @@ class _Assignment:
 class Slot:
     """The slot's actor. All coroutines run on one event loop, so its state needs no lock."""
 
-    def __init__(self, number: int, shape: SlotShape, settings: SlotSettings, options: dict[str, Any]) -> None:
+    def __init__(
+        self, number: int, shape: SlotShape, settings: SlotSettings, options: dict[str, Any]
+    ) -> None:
         self.number = number
         self._lockstep: bool = options["lockstep"]
         self._max_attempts: int = options["max_attempts"]

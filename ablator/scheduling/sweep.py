@@ -37,7 +37,7 @@ class EarlyStop:
     kind: Literal["asha", "median"]
     grace_epochs: int = 1
     """Epochs before a trial may be stopped."""
-    reduction: int = 3
+    reduction: float = 3.0
     """asha: one in this many survives each rung."""
     max_epochs: int = 100
 
@@ -46,8 +46,8 @@ class EarlyStop:
 class SweepSettings:
     """How a sweep runs on this cluster."""
 
-    resources: Resources = Resources()
-    execution: Execution = Execution()
+    resources: Resources = dataclasses.field(default_factory=Resources)
+    execution: Execution = dataclasses.field(default_factory=Execution)
     metric: str = "top1"
     mode: Literal["max", "min"] = "max"
     stop: EarlyStop | None = None
@@ -182,7 +182,7 @@ class _Relay(tune.Callback):  # type: ignore[misc]
     ) -> None:
         ticket = self._queue.ticket_of(trial.trial_id)
         news = result.get("news")
-        if ticket is None or news == "finished":
+        if ticket is None or news is None or news == "finished":
             return
         curve = result["curve"]
         self._on_event(

@@ -60,10 +60,9 @@ def serve(config: dict[str, Any]) -> None:
             ticket, attempts=taken["attempts"], on_progress=_reporter(inbox, ticket.identity, share, world)
         )
         if world.rank == 0:
-            status = record.status if record is not None else "stopped"
-            summary = {"status": status}
+            summary: dict[str, Any] = {"status": "stopped"}
             if record is not None:
-                summary.update(metrics=dict(record.metrics), error=record.error)
+                summary = {"status": record.status, "metrics": record.metrics, "error": record.error}
             ray.get(inbox.finish.remote(ticket.identity, summary))
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -84,6 +83,7 @@ def _sharer(world: World) -> Callable[[Callable[[], Any]], Any]:
     if world.size == 1:
         return lambda ask: ask()
     group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    assert isinstance(group, dist.ProcessGroup), "every worker of a slot is in its group"
 
     def share(ask: Callable[[], Any]) -> Any:
         answer = [ask() if world.rank == 0 else None]

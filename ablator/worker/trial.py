@@ -21,6 +21,7 @@ from ablator.errors import UserError
 from ablator.plan.spec import TrialSpec
 from ablator.results.store import Store
 from ablator.results.versions import environment
+from ablator.training.batching import micro_batch_size
 from ablator.training.loop import train
 
 _ERROR_LINES = 12
@@ -78,7 +79,7 @@ class TrialRunner:
             spec.data,
             spec.augment,
             seed=spec.seed,
-            batch_size=micro_batch(spec, self.world.size),
+            batch_size=micro_batch_size(settings, self.world),
             world=self.world,
             workers=self.execution.loader_workers,
         )
@@ -161,11 +162,6 @@ def pruned_record(ticket: Ticket, curve: dict[str, float], *, started: float) ->
         started=started,
         finished=time.time(),
     )
-
-
-def micro_batch(spec: TrialSpec, workers: int) -> int:
-    """Images per forward pass and worker. The division is exact where `training` accepts the settings."""
-    return max(1, spec.train.batch_size // (spec.train.accumulate * workers))
 
 
 def _machine(device: torch.device) -> dict[str, str]:

@@ -50,7 +50,7 @@ shapes = st.tuples(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reading", READINGS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(shape=shapes, tau=st.sampled_from([0.1, 1.0, 5.0]))
 def test_equals_the_formula_term_by_term(
     reading: Statistics, kind: Partition, shape: tuple[int, ...], tau: float
@@ -60,10 +60,10 @@ def test_equals_the_formula_term_by_term(
     for function in (modulate, modulate_term_by_term):
         inputs = [t.clone().requires_grad_() for t in (x_BCHW, logits_BNHW, scale_NC, shift_NC)]
         layout_BNHW = partition(inputs[1], tau=tau, kind=kind)
-        out_BCHW = function(inputs[0], layout_BNHW, *inputs[2:], statistics=reading, eps=EPS)
+        out_BCHW = function(inputs[0], layout_BNHW, *inputs[2:], statistics=reading, eps=0.03)
         results.append((out_BCHW, *torch.autograd.grad(out_BCHW, inputs, grad_BCHW)))
     for ours, reference in zip(*results, strict=True):
-        # Relative to the largest value: entities with a deviation near eps have gradients of 1e3 and more.
+        # Relative to the largest value: an entity of two nearly equal positions has gradients of 1/eps².
         torch.testing.assert_close(
             ours / (1 + reference.abs().max()), reference / (1 + reference.abs().max()), rtol=0, atol=1e-10
         )
@@ -94,7 +94,7 @@ def test_one_entity_is_instance_norm(reading: Statistics) -> None:
     [("literal", 8.7, 6.6), ("counted", 0.0, 0.27), ("averaged", 2.2, 1.5), ("weighted", 0.0, 1.0)],
 )
 def test_readings_differ_as_they_are_known_to(reading: Statistics, mean: float, std: float) -> None:
-    # x ~ N(3, 2²), C = 16, n = 8, 28×28. The logits' spread is chosen to give the layouts of that measurement.
+    # x ~ N(3, 2²), C = 16, n = 8, 28×28. The logits' spread gives that measurement's layouts.
     generator = torch.Generator().manual_seed(0)
     x_BCHW = torch.randn(1, 16, 28, 28, generator=generator) * 2 + 3
     layout_BNHW = partition(torch.randn(1, 8, 28, 28, generator=generator) * 3.8, tau=0.1, kind="soft")
@@ -106,7 +106,7 @@ def test_readings_differ_as_they_are_known_to(reading: Statistics, mean: float, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(shape=shapes, tau=st.floats(0.05, 20))
 def test_a_layout_shares_out_every_position(kind: Partition, shape: tuple[int, ...], tau: float) -> None:
     _, logits_BNHW, *_ = draw(*shape)
@@ -170,7 +170,7 @@ def test_a_large_mean_does_not_cancel_the_deviation_away(reading: Statistics) ->
         eps=EPS,
     )
     error = (out_BCHW - exact_BCHW).abs().max() / exact_BCHW.abs().max()
-    assert error < 1e-5
+    assert error < 5e-6
 
 
 @pytest.mark.parametrize("reading", READINGS)

@@ -4,11 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from ablator.plan.planning import Plan, plan
 from ablator.study.schema import Study
 from ablator.study.validation import validate
+
+# The first example pays for what is then cached, on a machine that may be busy.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

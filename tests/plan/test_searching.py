@@ -11,7 +11,7 @@ from ablator.plan.planning import Plan
 
 Planned = Callable[..., Plan]
 _SWITCH = {"kind": "categorical", "choices": ["on", "off"]}
-_SPACE = {
+_SPACE: dict[str, Any] = {
     "moto": _SWITCH,
     "moto.n": {"kind": "int", "low": 1, "high": 3, "when": {"moto": "on"}},
     "tokenprop.scale": {"kind": "categorical", "choices": [64, 128]},

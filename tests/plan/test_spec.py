@@ -58,7 +58,7 @@ def test_identity_is_blind_to_the_order_of_keys_and_to_defaults_said_aloud(
 ) -> None:
     spec = resolve(_document(flat), "f")
     document = _document(flat, order)
-    for name, cls in (SECTIONS | optional_sections()).items():
+    for name, cls in ({**SECTIONS, **optional_sections()}).items():
         if name in SECTIONS or name in document:
             document[name] = as_plain(cls()) | document.get(name, {})
         else:

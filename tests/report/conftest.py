@@ -38,7 +38,8 @@ def build() -> Callable[..., Table]:
         searches: Sequence[Any] = (),
         **spec: Any,
     ) -> Table:
-        rows, records = [], {}
+        rows: list[RowSpec] = []
+        records: dict[str, Record] = {}
         for label, outcomes in arms.items():
             identities = tuple((seed, f"{label}/{seed}") for seed in range(len(outcomes)))
             for (seed, identity), outcome in zip(identities, outcomes, strict=True):

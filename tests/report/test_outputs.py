@@ -36,6 +36,29 @@ HOSTILE = [
 ]
 
 
+PROSE = [
+    "body",
+    "main",
+    "header",
+    "section",
+    "div",
+    "h1",
+    "h2",
+    "p",
+    "ol",
+    "li",
+    "dl",
+    "dt",
+    "dd",
+    "pre",
+    "span",
+]
+GRAPHICS = ["figure", "figcaption", "svg", "defs", "g", "path", "rect", "clippath", "text", "use"]
+TABLES = ["table", "thead", "tbody", "tr", "th", "td"]
+TAGS = {"html", "head", "meta", "link", "title", "style", *PROSE, *GRAPHICS, *TABLES}
+"""What the page is made of."""
+
+
 class Page(HTMLParser):
     """Tags, attributes and the text of table cells."""
 
@@ -194,9 +217,7 @@ def test_no_text_of_a_study_can_become_markup(build: Build, label: str) -> None:
     )
     text = page.render_page(table)
     parsed = Page(text)
-    plain = Page(page.render_page(build({"base": [80.0, 81.0], "arm": [81.0, 82.5]})))
-    assert "script" not in parsed.tags
-    assert set(parsed.tags) - set(plain.tags) <= {"ol", "li", "dl", "dt", "dd", "pre", "span"}
+    assert set(parsed.tags) <= TAGS
     assert not [name for name, _ in parsed.attributes if name.startswith("on") or name in ("src", "srcdoc")]
     assert not [value for _, value in parsed.attributes if value and "javascript:" in value]
     assert any(" ".join(label.split()) in cell for row in parsed.rows for cell in row)
@@ -231,12 +252,12 @@ def test_figures_follow_the_page_and_are_drawn_once(full: Table) -> None:
 
 def test_a_large_table_draws_a_part_and_says_so(build: Build) -> None:
     curves = ({"epoch": 1.0, "top1": 1.0}, {"epoch": 2.0, "top1": 2.0})
-    arms = {f"arm {index}": [80.0 + index, 81.0 + index * 1.1] for index in range(60)}
+    arms = {f"arm {index}": [80.0 + index, 81.0 + index * 1.1] for index in range(45)}
     table = build(arms, more={label: {"curves": curves} for label in arms})
     text = page.render_page(table)
-    assert "Shown: 8 of 60 rows." in text
+    assert "Shown: 8 of 45 rows." in text
     forest = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)[0]
-    assert "arm 59" in forest
+    assert "arm 44" in forest
     assert "arm 1<" not in forest
 
 

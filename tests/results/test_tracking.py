@@ -36,8 +36,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def mlflow_server(store: Store, port: int) -> Iterator[str]:
-    """A real server as `ablator ui` starts it, with all its processes gone afterwards."""
+def mlflow_server(store: Store, port: int) -> Iterator[tuple[str, int]]:
+    """A real server as `ablator ui` starts it: its address, and its process group, gone afterwards."""
     uri = f"http://127.0.0.1:{port}"
     log = store.root / "server.log"
     with log.open("ab") as output:
@@ -49,7 +49,7 @@ def mlflow_server(store: Store, port: int) -> Iterator[str]:
             start_new_session=True,
         )
     try:
-        for _ in range(600):
+        for _ in range(2400):
             try:
                 check_server(uri)
                 break
@@ -58,10 +58,18 @@ def mlflow_server(store: Store, port: int) -> Iterator[str]:
                 time.sleep(0.1)
         else:
             raise AssertionError(log.read_text())
-        yield uri
+        yield uri, server.pid
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    for _ in range(4800):
+        if happened():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within four minutes")
 
 
 @contextmanager
@@ -89,24 +97,31 @@ def http_answer(code: int) -> Iterator[tuple[str, list[str]]]:
         server.server_close()
 
 
-def test_what_a_stopped_server_missed_is_sent_later_exactly_once(store: Store, make_trial: MakeTrial) -> None:
-    trials = [make_trial(n) for n in range(4)]
+def test_what_a_stopped_server_missed_is_sent_later_exactly_once(
+    store: Store, make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    trials = [make_trial(n) for n in range(5)]
     for trial in trials:
         store.ledger.commit(trial.record)
     table = store.root / "table.md"
     table.write_text("| one |")
     port = free_port()
-    with mlflow_server(store, port) as uri:
+    with mlflow_server(store, port) as (uri, group):
         mirror = Mirror(store, uri, "moto_n")
         for trial in trials[:2]:
             mirror.trial(trial)
-        while mirror.pending():
-            time.sleep(0.05)
-            assert mirror.problem is None
+        wait_for(lambda: mirror.pending() == 0)
+        # A server that hangs: what it was asked meanwhile it still does when it goes on.
+        os.killpg(group, signal.SIGSTOP)
+        mirror.trial(trials[2])
+        wait_for(lambda: mirror.problem is not None)
+        os.killpg(group, signal.SIGCONT)
+        wait_for(lambda: mirror.pending() == 0)
 
     with pytest.raises(TrackingError, match="--mlflow off"):
         check_server(uri)
-    for trial in trials[2:]:
+    for trial in trials[3:]:
         mirror.trial(trial)
     mirror.report([table])
     assert mirror.close(60) == 3
@@ -116,6 +131,7 @@ def test_what_a_stopped_server_missed_is_sent_later_exactly_once(store: Store, m
     assert "does not answer" in away.problems[0]
 
     with mlflow_server(store, port):
+        monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT")
         assert (sync(store).by_study, sync(store).sent) == ({"moto_n": (3, 0)}, 0)
         from mlflow import MlflowClient
 
