@@ -76,6 +76,7 @@ class HookSeam:
     host: nn.Module
     prefix: int = 0
     grid: tuple[int, int] | None = None
+    reaches_head: bool = True
 
     def append(self, module: nn.Module) -> None:
         """Run `module` on the map that passes here, after what was appended before."""

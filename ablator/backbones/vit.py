@@ -66,6 +66,7 @@ class ViT:
                     host=block,
                     prefix=int(model.num_prefix_tokens),  # type: ignore[arg-type]
                     grid=(embed.grid_size[0], embed.grid_size[1]),
+                    reaches_head=index < len(blocks) - 1 or model.global_pool != "token",
                 )
                 for index, block in enumerate(blocks)
             ],

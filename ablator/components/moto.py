@@ -88,6 +88,10 @@ class MoTo(nn.Module):
         )
         return torch.addcmul(x_BCHW, modulated_BCHW.to(x_BCHW.dtype), self.rho.to(x_BCHW.dtype))
 
+    def no_weight_decay(self) -> set[str]:
+        """Scale and shift, as of any normalisation, though they are matrices here."""
+        return {"scale", "shift"}
+
     def penalty(self) -> Tensor:
         """orthogonality · ‖WWᵀ − I‖²_F on the layout filters W (N,C); 0 where switched off."""
         filters_NC = self.filters.weight.flatten(1)
@@ -177,6 +181,8 @@ def attach_moto(seams: Seams, settings: MoToSettings) -> Change:
         names, notes = _attach_stem(seams, settings)
     for seam in places:
         seam.append(MoTo(seam.channels, settings))
+        if not seam.reaches_head:
+            notes = (*notes, f"MoTo behind {seam.name} does not reach the class token's head")
     return Change(places=(*names, *(seam.name for seam in places)), notes=notes)
 
 

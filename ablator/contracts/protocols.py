@@ -29,6 +29,9 @@ class Seam(Protocol):
     """C of the map that passes here."""
     layout: Layout
     """The layout around the seam."""
+    reaches_head: bool
+    """Whether the classifier's output depends on this map; a head on the class token leaves the last
+    block's map unused."""
 
     def append(self, module: nn.Module) -> None:
         """Run `module` (NCHW to NCHW, same shape) on what passes here, after what was appended before."""

@@ -154,8 +154,8 @@ class LineLog:
 
     def __call__(self, event: Event) -> None:
         """Print the event's line, if it has one."""
-        # A full disk or a closed pipe is no reason to lose a trial.
-        with contextlib.suppress(Exception):
+        # A full disk or a closed pipe (on which rich exits) is no reason to lose a trial.
+        with contextlib.suppress(Exception, SystemExit):
             self._progress.take(event)
             text = self._text(event)
             if text:
@@ -207,12 +207,12 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, SystemExit):
             self._live.stop()
 
     def __call__(self, event: Event) -> None:
         """Take the event over; the next redraw shows it."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, SystemExit):
             with self._lock:
                 self._progress.take(event)
             text = f"{event.label} · seed {event.seed}: "

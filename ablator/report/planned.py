@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -20,6 +20,7 @@ from ablator.study.spaces import Dimension
 
 LONG = 60
 """A plan of more trials shows one line an arm instead of one a trial."""
+_UNITS = (("EFLOP", 1e3), ("PFLOP", 1.0), ("TFLOP", 1e-3), ("GFLOP", 1e-6))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ def total_line(plan: Plan, priced: Sequence[Priced]) -> str:
     """How many trials, how many of them are there already, and what the rest will cost."""
     one_each = {item.trial.identity: item for item in priced}
     todo = [item for item in one_each.values() if not item.cached]
-    text = f"{len(one_each)} trials, {len(one_each) - len(todo)} cached, {len(todo)} to train"
+    text = f"{_count(len(one_each), 'trial')}, {len(one_each) - len(todo)} cached, {len(todo)} to train"
     if len(one_each) < len(priced):
         text += f" ({len(priced) - len(one_each)} equal to another row's)"
     samples = sum(search.samples * len(search.seeds) for search in plan.searches)
@@ -60,23 +61,27 @@ def total_line(plan: Plan, priced: Sequence[Priced]) -> str:
     if not costs:
         return text
     cost = total(costs)
-    return f"{text}: {pflop_text(cost.pflop)} PFLOP, " + (
-        "no time measured yet"
-        if cost.seconds is None
-        else f"about {duration(cost.seconds)} one after the other"
-    )
+    unit, size = flop_unit([cost])
+    time = f"about {duration(cost.seconds)} one after the other" if cost.seconds is not None else ""
+    return f"{text}: {flop_text(cost.pflop, size)} {unit} of training, {time or 'time: no measurement yet'}"
 
 
-def pflop_text(pflop: float) -> str:
-    """Three significant digits, without an exponent from a thousandth upwards."""
-    if pflop >= 100:
-        return f"{pflop:,.0f}"
-    return f"{pflop:#.3g}".rstrip(".") if pflop >= 1e-3 else f"{pflop:.2g}"
+def flop_unit(costs: Iterable[Estimate]) -> tuple[str, float]:
+    """The unit in which the largest of `costs` is a number of at most a few digits, in PFLOP."""
+    largest = max((cost.pflop for cost in costs), default=0.0)
+    return next(((unit, size) for unit, size in _UNITS if largest >= size), _UNITS[-1])
+
+
+def flop_text(pflop: float, size: float) -> str:
+    """Three significant digits of `pflop`, in a unit of `size` PFLOP."""
+    value = pflop / size
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".") if value else "0"
 
 
 def _table(plan: Plan, priced: Sequence[Priced]) -> RichTable:
-    sized = any(item.cost is not None for item in priced)
-    timed = any(item.cost is not None and item.cost.seconds is not None for item in priced)
+    costs = [item.cost for item in priced if item.cost is not None]
+    timed = any(cost.seconds is not None for cost in costs)
+    unit, unit_size = flop_unit(costs)
     table = RichTable(
         box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0)
     )
@@ -84,24 +89,23 @@ def _table(plan: Plan, priced: Sequence[Priced]) -> RichTable:
     table.add_column("arm", overflow="fold")
     table.add_column("seeds" if long else "seed", justify="right", no_wrap=True)
     table.add_column("differs from the baseline in", overflow="fold")
-    for title in ("params M", "GMACs", "PFLOP", *(("time",) if timed else ())) if sized else ():
+    for title in ("params M", "GMACs", unit, *(("time",) if timed else ())) if costs else ():
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("cached", justify="right", no_wrap=True)
     for lines in _by_arm(priced).values() if long else [[item] for item in priced]:
         cells = [lines[0].trial.label, _seeds(lines), changes_text(plan, lines[0].trial)]
-        cells += _numbers(lines, timed) if sized else []
+        cells += _numbers(lines, unit_size, timed) if costs else []
         done = sum(item.cached for item in lines)
         cells.append(f"{done}/{len(lines)}" if long else "yes" if done else "")
         table.add_row(*(Text(cell) for cell in cells), style="dim" if done == len(lines) else "")
     return table
 
 
-def _numbers(lines: Sequence[Priced], timed: bool) -> list[str]:
+def _numbers(lines: Sequence[Priced], unit_size: float, timed: bool) -> list[str]:
     first = lines[0]
-    costs = [item.cost for item in lines if item.cost is not None]
-    cost = total(costs) if costs else None
-    cells = [millions(first.parameters), giga(first.gmacs), pflop_text(cost.pflop) if cost else ""]
-    return [*cells, duration(cost.seconds) if cost else ""] if timed else cells
+    cost = total(item.cost for item in lines if item.cost is not None)
+    cells = [millions(first.parameters), giga(first.gmacs), flop_text(cost.pflop, unit_size)]
+    return [*cells, duration(cost.seconds)] if timed else cells
 
 
 def _by_arm(priced: Sequence[Priced]) -> Mapping[int, list[Priced]]:
@@ -131,8 +135,8 @@ def _value(value: object) -> str:
 
 def _search(search: SearchPlan) -> list[RenderableType]:
     cells = search.space.cells()
-    seeds = f"{len(search.seeds)} seed{'s' if len(search.seeds) > 1 else ''}"
-    head = f"{search.samples} samples × {seeds} by {search.sampler} (seed {search.sampler_seed}) of "
+    draws = f"{_count(search.samples, 'sample')} × {_count(len(search.seeds), 'seed')}"
+    head = f"{draws} by {search.sampler} (seed {search.sampler_seed}) of "
     head += f"{cells:,} different points" if cells is not None else "a space with continuous dimensions"
     head += f", early stopping by {search.stop.kind}" if search.stop else ""
     lines = [Text(f"Search: {search.label}", style="bold"), Text(f"  {head}")]
@@ -149,3 +153,7 @@ def _dimension(dimension: Dimension) -> str:
         text += ", logarithmic" if dimension.log else ""
     where = ", ".join(f"{key} = {value_text(value)}" for key, value in dimension.when.items())
     return f"{text}  (where {where})" if where else text
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

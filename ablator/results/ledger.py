@@ -19,7 +19,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ablator.contracts.record import FINAL, Record
@@ -129,12 +129,11 @@ class Ledger:
         damaged: dict[Path, str] = {}
         for identity in identities:
             path = self._path(identity)
-            try:
-                records[identity] = _unpack(path.read_bytes(), identity)
-            except FileNotFoundError:
-                continue
-            except (OSError, _DamagedError) as error:
-                damaged[path] = str(error)
+            if (content := _content(path)) is not None:
+                try:
+                    records[identity] = _unpack(content, identity)
+                except _DamagedError as error:
+                    damaged[path] = str(error)
         if damaged:
             raise _damage_error(damaged)
         return records
@@ -153,8 +152,8 @@ class Ledger:
         moved = []
         for path in paths:
             try:
-                _unpack(path.read_bytes(), path.stem)
-            except (OSError, _DamagedError):
+                _unpack(_content(path) or b"", path.stem)
+            except _DamagedError:
                 moved.append(self._quarantine(path))
         return moved
 
@@ -236,18 +235,32 @@ class Ledger:
         before = time.time() - _STALE_SECONDS
         for folder in (self.root, *self._folders()):
             for entry in os.scandir(folder):
-                if entry.name.startswith(TEMPORARY_PREFIX) and entry.stat().st_mtime < before:
-                    Path(entry.path).unlink(missing_ok=True)
+                if entry.name.startswith(TEMPORARY_PREFIX):
+                    with suppress(FileNotFoundError):  # its writer lives, and is done
+                        if entry.stat().st_mtime < before:
+                            os.unlink(entry.path)
 
     # ---- reading
 
     def _read(self, path: Path, identity: str) -> Record | None:
-        try:
-            return _unpack(path.read_bytes(), identity)
-        except FileNotFoundError:
+        if (content := _content(path)) is None:
             return None
-        except (OSError, _DamagedError) as error:
+        try:
+            return _unpack(content, identity)
+        except _DamagedError as error:
             raise _damage_error({path: str(error)}) from error
+
+
+def _content(path: Path) -> bytes | None:
+    """The bytes of a file, None where there is none; one that cannot be read is not damaged by that."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(
+            f"cannot read the record {path}: {error.strerror or error}; mend that and run again"
+        ) from error
 
 
 def _damage_error(damaged: dict[Path, str]) -> StoreError:

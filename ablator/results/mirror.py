@@ -26,14 +26,15 @@ class Mirror:
     Everything goes to the outbox first, so that a slow or dead server, a kill or `uri="off"` only delays
     it until the next run or `sync`. MLflow is imported by the thread, and only if something waits.
 
-    Raises TrackingError for a URI that cannot be written to (see `tracking.target`); nothing else here
-    raises or waits for MLflow.
+    Raises TrackingError for a URI that cannot be written to (see `tracking.target`) and StoreError for a
+    study's name that is no file name; nothing else here raises or waits for MLflow.
     """
 
     def __init__(self, store: Store, uri: str | None, study: str, *, code: GitState | None = None) -> None:
         self.target = target(store, uri)
         self._outbox = Outbox(store, self.target, study)
         self._code = code or GitState()
+        self._diff: str | None = None
         self._sender = Sender(self._outbox)
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -52,6 +53,7 @@ class Mirror:
             with self._changed:
                 before = self._queue.get(trial.identity, False) or self._outbox.waits(trial.identity)
                 if self._outbox.put_trial(trial):
+                    self._keep_diff()
                     self._enqueue(trial.identity, before)
         except (OSError, UserError) as error:
             self._note(error)
@@ -60,9 +62,8 @@ class Mirror:
         """Mirror the study's tables and page as artifacts of its own run, together with the uncommitted
         changes of the code; nothing is sent where their contents were sent before."""
         try:
-            diff = self._outbox.store.keep_diff(self._code.diff) if self._code.diff else ""
             with self._changed:
-                if self._outbox.put_report(files, metrics or {}, diff):
+                if self._outbox.put_report(files, metrics or {}, self._keep_diff()):
                     self._enqueue(REPORT, True)
         except (OSError, UserError) as error:
             self._note(error)
@@ -92,6 +93,12 @@ class Mirror:
         self._queue[name] = maybe_sent
         self._start()
         self._changed.notify_all()
+
+    def _keep_diff(self) -> str:
+        """Keep the code's uncommitted changes, which trials' records name by their hash."""
+        if self._diff is None:
+            self._diff = self._outbox.store.keep_diff(self._code.diff) if self._code.diff else ""
+        return self._diff
 
     def _start(self) -> None:
         if self._thread is None and self.target.uri != OFF:

@@ -55,10 +55,13 @@ def test_a_component_changes_the_model_and_leaves_it_whole(tiny: Tiny, name: str
     for example in EXAMPLES[name]:
         baseline, _ = tiny(family)
         model, seams = tiny(family)
+        refusal = None
         try:
             change = attach(seams, example)
         except UserError as error:
-            assert family in str(error)  # refused for this family, by name
+            refusal = str(error)
+        if refusal is not None:
+            assert family in refusal
             continue
         attached += 1
         assert isinstance(change, Change)

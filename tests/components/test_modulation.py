@@ -50,7 +50,7 @@ shapes = st.tuples(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reading", READINGS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(shape=shapes, tau=st.sampled_from([0.1, 1.0, 5.0]))
 def test_equals_the_formula_term_by_term(
     reading: Statistics, kind: Partition, shape: tuple[int, ...], tau: float
@@ -106,7 +106,7 @@ def test_readings_differ_as_they_are_known_to(reading: Statistics, mean: float, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(shape=shapes, tau=st.floats(0.05, 20))
 def test_a_layout_shares_out_every_position(kind: Partition, shape: tuple[int, ...], tau: float) -> None:
     _, logits_BNHW, *_ = draw(*shape)

@@ -15,7 +15,7 @@ from ablator.backbones.families import build
 from ablator.backbones.settings import ModelSettings
 from ablator.components.moto import MoTo, MoToStem, attach_moto, split_stride
 from ablator.components.settings import MoToSettings
-from ablator.contracts.protocols import Penalised, Seams
+from ablator.contracts.protocols import Penalised, Seam, Seams
 from ablator.errors import SeamError, SettingError
 from ablator.registry import FAMILIES
 
@@ -45,6 +45,12 @@ def outputs(model: nn.Module, images_BCHW: Tensor) -> list[Tensor]:
     return [evaluated, trained.detach()]
 
 
+def reached(seams: Seams) -> list[Seam]:
+    """The seams with something appended that the classifier's output depends on."""
+    every = {seam.name: seam for seam in (*seams.embeddings(), *seams.blocks())}
+    return [seam for seam in every.values() if seam.reaches_head and hasattr(seam.host, "appended")]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 @pytest.mark.parametrize("family", FAMILIES.names())
 def test_a_fresh_moto_equals_its_baseline_bit_for_bit(
@@ -61,8 +67,9 @@ def test_a_fresh_moto_equals_its_baseline_bit_for_bit(
     for name, parameter in baseline.named_parameters():
         assert parameter.grad is not None
         assert torch.equal(gradients[name], parameter.grad), name  # type: ignore[arg-type]
-    rhos = [parameter for name, parameter in model.named_parameters() if name.endswith("rho")]
-    assert all(rho.grad is not None and rho.grad != 0 for rho in rhos)
+    for seam in reached(seams):
+        for module in seam.host.appended:  # type: ignore[attr-defined]
+            assert module.rho.grad != 0, seam.name
 
 
 @pytest.mark.parametrize("family", FAMILIES.names())
@@ -74,12 +81,15 @@ def test_once_rho_moves_every_place_matters(tiny: Tiny, family: str) -> None:
     before = model(images_BCHW)
     modules = [module for module in model.modules() if isinstance(module, MoTo)]
     assert len(modules) == len(change.places) == len(seams.blocks()) + 1
+    effects = []
     for module in modules:
         with torch.no_grad():
             module.rho.fill_(1.0)
-        assert not torch.equal(model(images_BCHW), before)
+        effects.append(not torch.equal(model(images_BCHW), before))
         with torch.no_grad():
             module.rho.zero_()
+    # The last block of a model with a class token is the one place that a classifier cannot see.
+    assert len(effects) - sum(effects) == len(change.notes) == (1 if family == "vit" else 0)
 
 
 @pytest.mark.parametrize("family", FAMILIES.names())
@@ -198,6 +208,11 @@ def test_the_penalty_is_zero_for_orthonormal_filters_only() -> None:
         module.filters.weight.mul_(2)
     assert module.penalty().item() == pytest.approx(0.5 * 4 * 9)
     assert MoTo(8, MoToSettings()).penalty().item() == 0
+
+
+def test_scale_and_shift_ask_for_no_weight_decay() -> None:
+    module = MoTo(8, MoToSettings())
+    assert module.no_weight_decay() == {name for name, p in module.named_parameters() if p.ndim == 2}
 
 
 @pytest.mark.parametrize(

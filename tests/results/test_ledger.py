@@ -208,6 +208,13 @@ def test_a_failure_is_kept_until_the_trial_succeeds(ledger: Ledger, make_record:
     assert ledger.failure(identity) is None
 
 
+def test_a_record_that_cannot_be_read_is_not_moved_aside(ledger: Ledger, make_record: MakeRecord) -> None:
+    record_path(ledger, make_record(1)).mkdir(parents=True)
+    for attempt in (ledger.repair, lambda: ledger.load([make_record(1).identity])):
+        with pytest.raises(StoreError, match="cannot read the record"):
+            attempt()
+
+
 @pytest.mark.parametrize("root", ["file", "file/below", "/proc/ablator"])
 def test_a_root_that_cannot_be_written_is_refused_at_once(tmp_path: Path, root: str) -> None:
     (tmp_path / "file").write_text("x")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ablator.errors import TrackingError
+from ablator.errors import StoreError, TrackingError
 from ablator.results.mirror import Mirror
 from ablator.results.outbox import MirrorTrial, Outbox
 from ablator.results.runs import clean_name, parameters
@@ -22,12 +23,35 @@ from ablator.results.versions import GitState
 MakeTrial = Callable[..., MirrorTrial]
 
 
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database without any run; its schema takes a second to make."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Store:
+    """A store that MLflow never saw."""
+    return Store.open(tmp_path / "fresh")
+
+
+@pytest.fixture
+def store(tmp_path: Path, new_database: Path) -> Store:
+    made = Store.open(tmp_path / "store")
+    shutil.copy(new_database, made.database)
+    return made
+
+
 @pytest.fixture
 def send(store: Store) -> Callable[..., Mirror]:
     """Commit trials and mirror them to the store's own database; returns the closed mirror."""
 
-    def run(*trials: MirrorTrial, study: str = "moto_n", uri: str | None = None) -> Mirror:
-        mirror = Mirror(store, uri, study)
+    def run(*trials: MirrorTrial, study: str = "moto_n", code: GitState | None = None) -> Mirror:
+        mirror = Mirror(store, None, study, code=code)
         for trial in trials:
             store.ledger.commit(trial.record)
             mirror.trial(trial)
@@ -61,10 +85,10 @@ def runs_of(store: Store, study: str = "moto_n") -> list[Any]:
 def test_a_run_says_everything_about_its_trial(
     store: Store, send: Callable[..., Mirror], make_trial: MakeTrial
 ) -> None:
-    digest = store.keep_diff("+lr = 1\n")
-    versions = {"torch": "2.15.0", "git_commit": "c" * 40, "git_diff": digest}
+    code = GitState(commit="c" * 40, dirty=True, diff="+lr = 1\n")
+    versions = {"torch": "2.15.0", "git_commit": "c" * 40, "git_diff": code.digest}
     trial = make_trial(1, notes=("stands in for VGG19",), versions=versions)
-    mirror = send(trial)
+    mirror = send(trial, code=code)
     assert (mirror.pending(), mirror.problem) == (0, None)
 
     client = client_of(store)
@@ -273,36 +297,55 @@ def test_a_death_while_sending_makes_no_second_run(
     assert len(client_of(store).get_metric_history(run.info.run_id, "train_loss")) == 2
 
 
-def test_without_marks_and_outbox_nothing_is_lost(
+def test_a_run_that_a_slow_server_made_twice_is_there_once_in_the_end(
     store: Store, send: Callable[..., Mirror], make_trial: MakeTrial
 ) -> None:
-    """Removing MLflow's database sends everything again."""
+    trial = make_trial(1)
+    send(trial)
+    (run,) = runs_of(store)
+    client_of(store).create_run(run.info.experiment_id, tags=run.data.tags)
+    for path in store.sent.rglob("*.jsonl"):
+        path.write_bytes(b"")
+    outbox = Outbox(store, target(store, None), "moto_n")
+    outbox.put_trial(trial)
+    assert sync(store).left == 0
+    (kept,) = runs_of(store)
+    assert kept.info.status == "FINISHED"
+    assert kept.data.metrics["final/top1"] == 81.0
+
+
+def test_removing_mlflows_database_sends_everything_again(
+    store: Store, send: Callable[..., Mirror], make_trial: MakeTrial
+) -> None:
     send(make_trial(1), make_trial(2))
     store.database.unlink()
     send(make_trial(1), make_trial(2))
     assert len(runs_of(store)) == 2
 
 
-def test_two_drivers_on_one_store_send_each_trial_once(store: Store, make_trial: MakeTrial) -> None:
+def test_two_drivers_on_one_new_store_send_each_trial_once(fresh: Store, make_trial: MakeTrial) -> None:
     trials = [make_trial(n) for n in range(6)]
-    mirrors = [Mirror(store, None, "moto_n") for _ in range(2)]
+    mirrors = [Mirror(fresh, None, "moto_n") for _ in range(2)]
     for trial in trials:
-        store.ledger.commit(trial.record)
+        fresh.ledger.commit(trial.record)
         for mirror in mirrors:
             mirror.trial(trial)
     assert [mirror.close(120) for mirror in mirrors] == [0, 0]
-    assert len(runs_of(store)) == 6
+    assert len(runs_of(fresh)) == 6
 
 
-def test_off_keeps_everything_for_sync(
-    store: Store, send: Callable[..., Mirror], make_trial: MakeTrial
-) -> None:
-    assert send(make_trial(1), make_trial(2), uri="off").pending() == 2
-    assert not store.database.exists()
-    result = sync(store)
+def test_off_keeps_everything_for_sync(fresh: Store, make_trial: MakeTrial) -> None:
+    mirror = Mirror(fresh, "off", "moto_n")
+    for number in (1, 2):
+        trial = make_trial(number)
+        fresh.ledger.commit(trial.record)
+        mirror.trial(trial)
+    assert mirror.close() == 2
+    assert not fresh.database.exists()
+    result = sync(fresh)
     assert (result.sent, result.left, result.by_study) == (2, 0, {"moto_n": (2, 0)})
-    assert len(runs_of(store)) == 2
-    assert sync(store).sent == 0
+    assert len(runs_of(fresh)) == 2
+    assert sync(fresh).sent == 0
 
 
 def test_an_entry_that_cannot_be_sent_is_named_and_holds_up_no_other(
@@ -348,6 +391,11 @@ def test_what_may_have_been_sent_is_found_among_more_than_a_page_of_runs(
         outbox.put_trial(trial)
     assert sync(store).left == 0
     assert len(runs_of(store)) == 1010
+
+
+def test_a_study_name_cannot_leave_the_store(store: Store) -> None:
+    with pytest.raises(StoreError, match="study name"):
+        Mirror(store, None, "../../moto_n")
 
 
 def test_a_mirror_to_a_plain_folder_is_refused(store: Store) -> None:

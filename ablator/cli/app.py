@@ -1,0 +1,64 @@
+"""The command group: what every command shares."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from ablator.cli import output
+from ablator.errors import UserError
+
+
+class _Commands(typer.core.TyperGroup):
+    """Turns what a user can mend into one message, whichever command raises it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            output.say_error(str(error))
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            output.say_error("run the same command again to go on", head="interrupted")
+            raise typer.Exit(130) from None
+
+
+def examples(*lines: str) -> str:
+    """The end of a help text."""
+    # Blank lines keep them on lines of their own in the help.
+    return "\n\n".join(("Examples:" if len(lines) > 1 else "Example:", *lines))
+
+
+app = typer.Typer(
+    name="ablator",
+    cls=_Commands,
+    help="Ablation studies as short YAML files: planned, trained once, and printed with honest statistics.",
+    epilog=examples(
+        "ablator plan experiments/moto_n.yaml --profile laptop",
+        "ablator run experiments/moto_n.yaml --profile laptop",
+        "ablator run experiments/moto_n.yaml --set data.root=/data/imagenet --gpus 1",
+        "ablator report experiments/moto_n.yaml --format latex > table.tex",
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import ablator
+
+        print(f"ablator {ablator.__version__}")
+        raise typer.Exit(0)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    pass

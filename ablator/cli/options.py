@@ -1,0 +1,156 @@
+"""Options, each said once. Panels group them in the help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablator.cli.completion import complete_profile, complete_setting, complete_study
+
+STORE = Path(".ablator")
+
+_STUDY, _MACHINE, _OUTPUT = "Study", "Machine", "Output"
+
+StudyFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="STUDY", help="Study file (YAML).", autocompletion=complete_study, show_default=False
+    ),
+]
+StudyFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="STUDY...", help="Study files (YAML).", autocompletion=complete_study, show_default=False
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        "-p",
+        metavar="NAME",
+        help="Scale: paper (as published, the default), gpu, laptop, or one of yours.",
+        autocompletion=complete_profile,
+        rich_help_panel=_STUDY,
+        show_default=False,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        "-s",
+        metavar="KEY=VALUE",
+        help="Set a key in every row, such as train.epochs=10; may be given several times.",
+        autocompletion=complete_setting,
+        rich_help_panel=_STUDY,
+        show_default=False,
+    ),
+]
+StoreFolder = Annotated[
+    Path,
+    typer.Option(
+        "--store",
+        metavar="DIR",
+        envvar="ABLATOR_STORE",
+        help="Folder of ledger, checkpoints, reports and MLflow's database.",
+        rich_help_panel=_STUDY,
+    ),
+]
+Repair = Annotated[
+    bool,
+    typer.Option(
+        "--repair", help="Move damaged records aside and train their trials again.", rich_help_panel=_STUDY
+    ),
+]
+Slots = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Trials at once; else as many as fit.",
+        rich_help_panel=_MACHINE,
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="N", help="Processes that train one trial together.", rich_help_panel=_MACHINE
+    ),
+]
+Cpus = Annotated[
+    float, typer.Option(min=0.1, metavar="N", help="Processors per worker.", rich_help_panel=_MACHINE)
+]
+Gpus = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        metavar="N",
+        help="GPUs per worker, or a fraction; else 1 where this machine has one, and 0 where not.",
+        rich_help_panel=_MACHINE,
+        show_default=False,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Ray cluster to join; auto is this machine's, local starts one in any case.",
+        rich_help_panel=_MACHINE,
+        show_default=False,
+    ),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile models with torch.compile.", rich_help_panel=_MACHINE)
+]
+LoaderWorkers = Annotated[
+    int,
+    typer.Option(min=0, metavar="N", help="Processes per worker that read images.", rich_help_panel=_MACHINE),
+]
+CheckpointSeconds = Annotated[
+    float,
+    typer.Option(
+        min=0.0, metavar="S", help="Seconds between checkpoints of a trial.", rich_help_panel=_MACHINE
+    ),
+]
+Mlflow = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI|off",
+        help="MLflow to write to; else the store's own database.",
+        rich_help_panel=_OUTPUT,
+        show_default=False,
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="End standard output with one JSON object; text for people goes to standard error.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no table.", rich_help_panel=_OUTPUT)
+]
+Sized = Annotated[
+    bool,
+    typer.Option(
+        "--size/--no-size",
+        help="Count parameters, GMACs and cost of every model (built without memory).",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Host = Annotated[
+    str, typer.Option(metavar="HOST", help="Interface to listen on; whoever reaches it sees all.")
+]
+Port = Annotated[int, typer.Option(min=1, max=65535, metavar="PORT", help="Port to listen on.")]
+SchemaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="File to write; else standard output.", show_default=False
+    ),
+]
