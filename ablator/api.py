@@ -44,6 +44,7 @@ __all__ = ["Results", "Study", "Summary", "load", "plan", "report", "run", "stat
 
 DEFAULT_STORE = ".ablator"
 _MIRROR_SECONDS = 60.0
+_INTERRUPTED_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,8 @@ def run(
         check_server(mlflow)
     if repair:
         store.ledger.repair([trial.identity for trial in planned.trials])
+    if planned.stop is None:
+        store.ledger.drop_pruned(planned.unique())
     journals = {search.arm: _journal(store, planned, search) for search in planned.searches}
     before = store.ledger.load(planned.unique())
     missing = [trial for identity, trial in planned.unique().items() if identity not in before]
@@ -139,8 +142,11 @@ def run(
         results = _results(planned, store, journals, profile, overrides)
         summary = _summary(planned, before, statuses, answered, searches, results.records)
         _mirror_all(mirror, planned, results, journals)
-    finally:
-        left = mirror.close(_MIRROR_SECONDS)
+    except BaseException:
+        # What MLflow has not got is in the outbox; whoever interrupts does not want to wait for it.
+        mirror.close(_INTERRUPTED_SECONDS)
+        raise
+    left = mirror.close(_MIRROR_SECONDS)
     return dataclasses.replace(
         results,
         summary=dataclasses.replace(summary, seconds=time.monotonic() - started),
@@ -217,11 +223,7 @@ def _study(study: Study | str | Path) -> Study:
 
 
 def _open(store: Store | str | Path) -> Store:
-    if isinstance(store, Store):
-        return store
-    opened = Store.open(store)
-    opened.tickets.mkdir(exist_ok=True)
-    return opened
+    return store if isinstance(store, Store) else Store.open(store)
 
 
 def _fingerprint(settings: DataSettings) -> str:

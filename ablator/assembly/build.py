@@ -62,7 +62,15 @@ def assemble(spec: TrialSpec, info: DataInfo) -> Assembly:
     tap = Tap() if objectives else None
     if tap is not None:
         seams.tokenizer().append(tap)
-    model = TrialModel(backbone, objectives=objectives, tap=tap, mean=info.mean, std=info.std)
+    changed = {place for places in changes.values() for place in places}
+    model = TrialModel(
+        backbone,
+        objectives=objectives,
+        tap=tap,
+        mean=info.mean,
+        std=info.std,
+        partly_unreached=any(s.name in changed and not s.reaches_head for s in seams.blocks()),
+    )
     task: Task = TASKS.get(spec.task).load()(
         num_classes=len(info.classes), label_smoothing=spec.train.label_smoothing
     )

@@ -48,9 +48,13 @@ class TrialModel(nn.Module):
         tap: Tap | None,
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
+        partly_unreached: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.partly_unreached = partly_unreached
+        """Whether some weights get no gradient, such as a component behind the last block of a model with
+        a class token; gradient exchange between workers must know."""
         self.objectives = nn.ModuleDict(objectives)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)

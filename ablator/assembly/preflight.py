@@ -15,8 +15,9 @@ from ablator.registry import OBJECTIVES
 from ablator.training.batching import micro_batch_size
 
 
-def preflight(trials: Iterable[Trial], *, workers: int) -> dict[str, Size]:
-    """Build every different model of `trials` on the meta device, and look for data and weights.
+def preflight(trials: Iterable[Trial], *, workers: int, weights: bool = True) -> dict[str, Size]:
+    """Build every different model of `trials` on the meta device, and look for data and weights (which
+    may fetch them; not with `weights=False`).
 
     Returns each trial's size by identity. Raises the first UserError, which names the row.
     """
@@ -28,7 +29,7 @@ def preflight(trials: Iterable[Trial], *, workers: int) -> dict[str, Size]:
         try:
             rest = json.dumps({**spec.to_json(), "seed": 0}, sort_keys=True)
             if rest not in checked:
-                _check_rest(spec, workers)
+                _check_rest(spec, workers, weights)
                 checked.add(rest)
             key = model_key(spec)
             if key not in models:
@@ -47,7 +48,7 @@ def model_key(spec: TrialSpec) -> str:
     return json.dumps(plain, sort_keys=True)
 
 
-def _check_rest(spec: TrialSpec, workers: int) -> None:
+def _check_rest(spec: TrialSpec, workers: int, weights: bool) -> None:
     data.check(spec.data, spec.augment)
     micro_batch_size(spec.train, World(size=workers))
     info = data.info(spec.data)
@@ -56,5 +57,5 @@ def _check_rest(spec: TrialSpec, workers: int) -> None:
             f"train.batch_size {spec.train.batch_size} is more than the {info.train_size} training images of "
             f"{info.name} (data.fraction {spec.data.fraction:g}); use a smaller batch or more data"
         )
-    for name, settings in spec.objectives.items():
+    for name, settings in spec.objectives.items() if weights else ():
         OBJECTIVES.get(name).verify(settings)

@@ -29,8 +29,8 @@ def complete_profile(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
     from ablator.study.loading import load, resolve
     from ablator.study.schema import Arms, Study
 
-    named = ctx.params.get("studies") or ctx.params.get("study")
-    first = named[0] if isinstance(named, (list, tuple)) else named
+    # An option without its value, which is what is being completed, leaves the arguments unparsed.
+    first = next((Path(word) for word in ctx.args if word.endswith((".yaml", ".yml"))), None)
     try:
         study = load(first) if first else resolve(Study(study="any", arms=(Arms(label="any"),)))
     except UserError:

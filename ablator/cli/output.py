@@ -217,7 +217,7 @@ def print_checks(to: Console, checks: Sequence[Check]) -> None:
     table.add_column("found", overflow="fold", ratio=1)
     table.add_column("what to do", overflow="fold", ratio=1)
     group = ""
-    for check in checks:
+    for check in _merged(checks):
         if check.group != group and group:
             table.add_section()
         table.add_row(
@@ -229,3 +229,13 @@ def print_checks(to: Console, checks: Sequence[Check]) -> None:
         )
         group = check.group
     to.print(table)
+
+
+def _merged(checks: Sequence[Check]) -> list[Check]:
+    """The installed packages as one row; everything else as it is."""
+    packages = [c for c in checks if c.group == "Python" and c.state == "ok"]
+    if not packages:
+        return list(checks)
+    versions = ", ".join(f"{check.name} {check.found}" for check in packages)
+    one = dataclasses.replace(packages[0], name="packages", found=versions)
+    return [one, *(check for check in checks if check not in packages)]

@@ -157,6 +157,17 @@ class Ledger:
                 moved.append(self._quarantine(path))
         return moved
 
+    def drop_pruned(self, identities: Iterable[str]) -> list[str]:
+        """Forget the pruned records among `identities` and return whose they were: a plan that stops no
+        trial early wants these trained to their end. Other records stay."""
+        pruned = [i for i, record in self.load(identities).items() if record.status == "pruned"]
+        for identity in pruned:
+            path = self._path(identity)
+            with explained("forget a pruned trial at", path):
+                path.unlink(missing_ok=True)
+                sync_directory(path.parent)
+        return pruned
+
     # ---- paths
 
     def _path(self, identity: str) -> Path:

@@ -10,8 +10,6 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-import ablator
-
 _PACKAGES = ("ablator", "torch", "timm", "ray", "mlflow")
 _SECONDS = 20
 _LARGEST_DIFF = 1_000_000
@@ -58,7 +56,7 @@ def environment(study: Path | None = None) -> dict[str, str]:
 
 def code_state() -> GitState:
     """Git's state of the checkout that this code runs from; empty for an installed package."""
-    return git_state(Path(ablator.__file__).parent)
+    return git_state(Path(__file__).resolve().parent)
 
 
 def git_state(path: Path) -> GitState:

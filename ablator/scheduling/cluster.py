@@ -35,6 +35,8 @@ _KNOBS = {
     "RAY_DEDUP_LOGS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A slot has several light processes; Ray warns on standard output at four times this many.
+    "RAY_worker_maximum_startup_concurrency": "8",
 }
 
 

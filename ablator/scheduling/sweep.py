@@ -27,7 +27,7 @@ from ablator.worker.trial import Execution, failed_record, pruned_record
 _MAX_ATTEMPTS = 4
 """Starts of one trial, deaths of its worker included, before it counts as failed."""
 _PROXY_RETRIES = 3
-_READY_S = 600.0
+_STALE_S = 7 * 24 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,8 @@ def sweep(
     """
     with cluster(settings.resources) as there:
         count = slots_for(settings.resources, there, expected)
-        scratch = tempfile.mkdtemp(prefix="ablator-tune-")
+        scratch = _scratch(store)
+        store.tickets.mkdir(exist_ok=True)
         slots = start_slots(
             count,
             settings.resources.shape,
@@ -103,6 +104,17 @@ def sweep(
         if queue.error is not None:
             raise queue.error
         return SweepOutcome(statuses=queue.statuses, answered=queue.answered)
+
+
+def _scratch(store: Store) -> str:
+    """A folder for Ray's own files, on the storage that all nodes share; old ones of runs that were
+    killed are removed."""
+    place = store.root / "scratch"
+    place.mkdir(exist_ok=True)
+    for old in place.iterdir():
+        if time.time() - old.stat().st_mtime > _STALE_S:
+            shutil.rmtree(old, ignore_errors=True)
+    return tempfile.mkdtemp(dir=place)
 
 
 def _threads(resources: Resources) -> int:

@@ -122,5 +122,7 @@ def _parallel(model: nn.Module, device: torch.device, world: World) -> Distribut
         model,
         device_ids=[device] if device.type == "cuda" else None,
         broadcast_buffers=True,
+        # Looking for weights without a gradient costs a walk through the graph at every step.
+        find_unused_parameters=bool(getattr(model, "partly_unreached", False)),
         gradient_as_bucket_view=True,
     )

@@ -24,6 +24,7 @@ baseline: {label: base}
 arms:
   - {label: "n = {n}", design: grid, set: {moto.n: [2, 4]}}
 seeds: 2
+profiles: {laptop: {set: {train.epochs: 8}, seeds: 2}, mine: {seeds: 1}}
 report: {metric: top1, reported: {baseline: 79.8, n = 2: 80.8}}
 """
 

@@ -51,7 +51,7 @@ def test_an_unknown_study_file_names_its_neighbours(ablator: Ablator, study: Pat
 
 
 def test_an_unknown_key_names_its_path_and_the_nearest(ablator: Ablator, study: Path) -> None:
-    study.write_text(study.read_text(encoding="utf-8").replace("seeds:", "seedz:"), encoding="utf-8")
+    study.write_text(study.read_text(encoding="utf-8").replace("\nseeds:", "\nseedz:"), encoding="utf-8")
     refused(ablator("plan", study), "seedz", "seeds")
 
 

@@ -55,3 +55,15 @@ def test_the_script_exits_with_2_and_no_traceback(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("error: study nope.yaml: no such file")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_goes_away_does_not_end_the_command(study: Path) -> None:
+    command = [sys.executable, "-m", "ablator", "plan", study.name, "-p", "laptop", "--no-size"]
+    with subprocess.Popen(
+        command, cwd=study.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (0, "")

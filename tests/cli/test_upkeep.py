@@ -81,7 +81,7 @@ def test_doctor_of_a_healthy_machine(ablator: Ablator, fill: Fill) -> None:
     result = ablator("doctor", "--store", store, "--json")
     checks = {(c["group"], c["name"]): c for c in json.loads(result.stdout)["checks"]}
     assert result.exit_code == 0, result.stderr
-    assert checks["Data", "digits"]["found"] == "1,437 + 360 images, 10 classes"
+    assert checks["Data", "digits"]["found"] == "1,438 + 359 images, 10 classes"
     assert checks["Store", "records"]["found"] == "6 finished trials"
     assert checks["Data", "fashion_mnist"]["state"] in ("ok", "missing")
     assert {"torch", "ray", "mlflow"} <= {name for group, name in checks if group == "Python"}
@@ -158,7 +158,6 @@ def _shell(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_completion(study: Path, words: str, expected: list[str]) -> None:
-    study.write_text(study.read_text(encoding="utf-8") + "profiles: {mine: {seeds: 1}}\n", encoding="utf-8")
     done = _shell(
         study.parent,
         _ABLATOR_COMPLETE="complete_bash",

@@ -33,7 +33,7 @@ ALONE = World()
 CPU = torch.device("cpu")
 
 
-class Interrupted(Exception):  # noqa: N818
+class Interrupted(Exception):
     """Raised by `ToyBatches` in place of a machine that goes away."""
 
 
