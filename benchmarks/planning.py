@@ -124,28 +124,23 @@ def measure(trials: int) -> tuple[int, list[Step]]:
     study = large_study(trials)
     # Data and settings classes are loaded once per process, whatever the study's size.
     ablator.plan(large_study(2 * SEEDS))
-    seconds, cpu, planned = timed(lambda: ablator.plan(study))
+    wall, cpu, planned = timed(lambda: ablator.plan(study))
     floor, _, _ = timed(lambda: hash_specs(planned))
-    steps = [
-        Step(
-            name="plan",
-            seconds=seconds,
-            cpu_seconds=cpu,
-            floor="specs to JSON, hashed",
-            floor_seconds=floor,
-        )
-    ]
+    steps = [step("plan", wall, cpu, "specs to JSON, hashed", floor)]
     rng = random.Random(0)
     records = [record_of(trial, rng) for trial in planned.unique().values()]
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(Path(folder) / "store")
         steps += _ledger_steps(store.ledger, records, Path(folder))
-        seconds, cpu, results = timed(lambda: report(study, store))
-        steps.append(
-            Step(name="plan, load, build, and write every format (`ablator report`)", seconds=seconds)
-        )
+        wall, cpu, results = timed(lambda: report(study, store))
+        steps.append(step("plan, load, build, and write every format (`ablator report`)", wall, cpu))
         assert len(results.records) == len(records), "every record is in the report"
     return len(planned.trials), steps
+
+
+def step(name: str, wall: float, cpu: float, floor: str = "", floor_wall: float | None = None) -> Step:
+    """One line of the table."""
+    return Step(name=name, seconds=wall, cpu_seconds=cpu, floor=floor, floor_seconds=floor_wall)
 
 
 def report(study: Study, store: Store) -> Results:
@@ -163,32 +158,19 @@ def _ledger_steps(ledger: Ledger, records: list[Record], folder: Path) -> list[S
     load, load_cpu, found = timed(lambda: ledger.load([record.identity for record in records]))
     assert len(found) == len(paths), "every final record is found again"
     parse, _, _ = timed(lambda: parse_files(paths))
-    size_mb = sum(sizes) / 1e6
     return [
-        Step(
-            name=f"commit ({size_mb:.0f} MB)",
-            seconds=commit,
-            cpu_seconds=commit_cpu,
-            floor="files written and synced",
-            floor_seconds=write,
-        ),
-        Step(
-            name="Ledger.load",
-            seconds=load,
-            cpu_seconds=load_cpu,
-            floor="files read and parsed",
-            floor_seconds=parse,
-        ),
+        step(f"commit ({sum(sizes) / 1e6:.0f} MB)", commit, commit_cpu, "files written and synced", write),
+        step("Ledger.load", load, load_cpu, "files read and parsed", parse),
     ]
 
 
-def line(step: Step, trials: int) -> str:
+def line(measured: Step, trials: int) -> str:
     """The table's line of one step."""
-    each = f"{step.seconds:.2f} | {step.cpu_seconds:.2f} | {step.seconds / trials * 1e3:.3f}"
-    if step.floor_seconds is None:
-        return f"| {step.name} | {each} | | | |"
-    ratio = step.seconds / step.floor_seconds
-    return f"| {step.name} | {each} | {step.floor} | {step.floor_seconds:.2f} | {ratio:.1f} |"
+    each = f"{measured.seconds:.2f} | {measured.cpu_seconds:.2f} | {measured.seconds / trials * 1e3:.3f}"
+    if measured.floor_seconds is None:
+        return f"| {measured.name} | {each} | | | |"
+    ratio = measured.seconds / measured.floor_seconds
+    return f"| {measured.name} | {each} | {measured.floor} | {measured.floor_seconds:.2f} | {ratio:.1f} |"
 
 
 def main() -> None:
@@ -199,13 +181,12 @@ def main() -> None:
     options = parser.parse_args()
     trials, steps = measure(options.trials)
     print(f"{trials} trials, {SEEDS} seeds a row\n")
-    print(
-        "| step | seconds | CPU s | ms a trial | floor | seconds | ratio |\n|---|---:|---:|---:|---|---:|---:|"
-    )
-    for step in steps:
-        print(line(step, trials))
+    print("| step | seconds | CPU s | ms a trial | floor | seconds | ratio |")
+    print("|---|---:|---:|---:|---|---:|---:|")
+    for measured in steps:
+        print(line(measured, trials))
     if options.output is not None:
-        plain = {"trials": trials, "steps": [dataclasses.asdict(step) for step in steps]}
+        plain = {"trials": trials, "steps": [dataclasses.asdict(measured) for measured in steps]}
         options.output.write_text(json.dumps(plain, indent=1) + "\n")
 
 

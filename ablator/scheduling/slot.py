@@ -7,21 +7,20 @@ restarted by Ray Train and take the unfinished ticket again; its checkpoint is i
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
+import os
 import threading
-from collections import OrderedDict
 from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
 
+from ablator.scheduling.inbox import Inbox
 from ablator.worker.serve import SlotSettings, serve
 
-# How long one call waits before it answers "nothing yet"; bounds what a dead caller can hold.
-_POLL_S = 5.0
-_REMEMBERED = 16
+_DEATHS_PER_LIFE = 20
+"""Restarts of one worker group; one that cannot even start is given up after as many."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,155 +35,43 @@ class SlotShape:
     """Per worker; fractions share a device."""
 
 
-class _Assignment:
-    """A ticket that the slot works on, and everything that its workers said about it."""
-
-    def __init__(self, ticket: dict[str, Any]) -> None:
-        self.ticket = ticket
-        self.attempts = 0
-        self.events: list[dict[str, Any]] = []
-        self.acknowledged = 0
-        self.abandoned = False
-        self.done = False
-
-
-class Slot:
-    """The slot's actor. All coroutines run on one event loop, so its state needs no lock."""
+class Slot(Inbox):
+    """The slot's actor."""
 
     def __init__(
         self, number: int, shape: SlotShape, settings: SlotSettings, options: dict[str, Any]
     ) -> None:
-        self.number = number
-        self._lockstep: bool = options["lockstep"]
-        self._max_attempts: int = options["max_attempts"]
-        self._assignment: _Assignment | None = None
-        self._ended: OrderedDict[str, _Assignment] = OrderedDict()
-        self._changed = asyncio.Event()
-        self._closing = False
-        self._broken: str | None = None
-        inbox = ray.get_runtime_context().current_actor
-        trainer_options = {"name": f"slot-{number}", "storage_path": options["scratch"]}
-        threading.Thread(
-            target=self._keep_workers, args=(shape, settings, inbox, trainer_options), daemon=True
-        ).start()
+        super().__init__(number, lockstep=options["lockstep"], max_attempts=options["max_attempts"])
+        self._shape, self._settings, self._scratch = shape, settings, options["scratch"]
+        self._handle = ray.get_runtime_context().current_actor
+        threading.Thread(target=self._keep_workers, daemon=True).start()
 
-    def _keep_workers(
-        self, shape: SlotShape, settings: SlotSettings, inbox: Any, options: dict[str, str]
-    ) -> None:
-        from ray.train.torch import TorchTrainer
+    def _keep_workers(self) -> None:
+        """Run one worker group after the other; each serves a bounded number of trials."""
+        life = 0
+        while not self._closing:
+            try:
+                self._trainer(f"slot-{self.number}-{os.getpid()}-{life}").fit()
+            except Exception as error:  # noqa: BLE001 - told to whoever waits for this slot
+                self._broken = f"slot {self.number} lost its workers: {error}"
+                return
+            life += 1
 
+    def _trainer(self, name: str) -> TorchTrainer:
+        shape = self._shape
         resources = {"CPU": shape.cpus} | ({"GPU": shape.gpus} if shape.gpus else {})
-        trainer = TorchTrainer(
+        return TorchTrainer(
             serve,
-            train_loop_config={"inbox": inbox, "settings": settings},
+            train_loop_config={"inbox": self._handle, "settings": self._settings},
             scaling_config=ScalingConfig(
                 num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=resources
             ),
-            run_config=RunConfig(failure_config=FailureConfig(max_failures=-1), **options),
+            run_config=RunConfig(
+                name=name,
+                storage_path=self._scratch,
+                failure_config=FailureConfig(max_failures=_DEATHS_PER_LIFE),
+            ),
         )
-        try:
-            trainer.fit()
-        except Exception as error:  # noqa: BLE001 - told to whoever waits for this slot
-            self._broken = f"slot {self.number} lost its workers: {error}"
-
-    async def assign(self, ticket: dict[str, Any]) -> str:
-        """Give the slot a trial: `"taken"`, `"busy"`, or why it can take none any more."""
-        if self._broken is not None:
-            return self._broken
-        current = self._assignment
-        if current is not None and not current.done:
-            return "taken" if current.ticket["identity"] == ticket["identity"] else "busy"
-        self._assignment = _Assignment(ticket)
-        self._notify()
-        return "taken"
-
-    async def take(self) -> dict[str, Any] | None:
-        """The next trial, for rank 0 of the workers; waits for one. An unfinished trial is given again
-        to workers that come back from the dead, up to the allowed attempts. None: the slot closes."""
-        while True:
-            if self._closing:
-                return None
-            current = self._assignment
-            if current is not None and not current.done:
-                if current.attempts < self._max_attempts:
-                    current.attempts += 1
-                    if current.attempts > 1:
-                        current.events.append({"retried": current.attempts})
-                        self._notify()
-                    return {"ticket": current.ticket, "attempts": current.attempts}
-                await self.finish(
-                    current.ticket["identity"],
-                    {"status": "lost", "error": f"its worker died {current.attempts} times"},
-                )
-            await self._wait()
-
-    async def report(self, identity: str, row: dict[str, float]) -> bool:
-        """One epoch is done; False tells the worker to leave this trial."""
-        current = self._current(identity)
-        if current is None or current.abandoned:
-            return False
-        current.events.append({"row": row})
-        self._notify()
-        while self._lockstep and current.acknowledged < len(current.events) and not current.abandoned:
-            await self._wait()
-        return not current.abandoned
-
-    async def finish(self, identity: str, summary: dict[str, Any]) -> None:
-        """The trial is over and, unless its worker died, its record is committed."""
-        current = self._current(identity)
-        if current is not None:
-            current.events.append({"finished": {**summary, "attempts": current.attempts}})
-            current.done = True
-            # Whoever follows this trial may ask for its end after the slot has taken the next one.
-            self._ended[identity] = current
-            while len(self._ended) > _REMEMBERED:
-                self._ended.popitem(last=False)
-            self._notify()
-
-    async def follow(self, identity: str, seen: int) -> list[dict[str, Any]] | str:
-        """Events of the trial after the first `seen`, waiting a while for one; a text where the slot
-        cannot say more about this trial."""
-        current = self._ended.get(identity) or self._current(identity)
-        if current is None:
-            return self._broken or f"slot {self.number} does not know this trial any more"
-        current.acknowledged = seen
-        self._notify()
-        if len(current.events) <= seen:
-            await self._wait()
-        if self._broken is not None and not current.done:
-            return self._broken
-        return current.events[seen:]
-
-    async def abandon(self, identity: str) -> None:
-        """The trial's result is not wanted any more (early stopping); its worker stops at the next epoch."""
-        current = self._current(identity)
-        if current is not None:
-            current.abandoned = True
-            self._notify()
-
-    async def close(self) -> None:
-        """Let the workers end after what they are doing."""
-        self._closing = True
-        if self._assignment is not None:
-            self._assignment.abandoned = True
-        self._notify()
-
-    def _current(self, identity: str) -> _Assignment | None:
-        current = self._assignment
-        if current is None or current.done or current.ticket["identity"] != identity:
-            return None
-        return current
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def _wait(self) -> None:
-        # The event is taken before anything else can run, so that no change between the caller's look
-        # at the state and this wait is missed.
-        changed = self._changed
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(changed.wait(), _POLL_S)
 
 
 def start_slots(

@@ -36,10 +36,12 @@ class SlotSettings:
     execution: Execution
     threads: int
     """Torch threads per worker."""
+    trials_per_life: int = 500
+    """Trials after which the processes are replaced, so that no leak of a library can fill a machine."""
 
 
 def serve(config: dict[str, Any]) -> None:
-    """Take and run trials until the inbox is closed. `config`: `inbox`, the slot's actor handle, and
+    """Take and run trials until the inbox is closed or the processes' life is over. `config`: `inbox`, the slot's actor handle, and
     `settings`, a SlotSettings. Runs on every worker of the slot."""
     settings: SlotSettings = config["settings"]
     inbox = config["inbox"]
@@ -51,7 +53,7 @@ def serve(config: dict[str, Any]) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     runner = TrialRunner(Store(Path(settings.store)), settings.execution, world=world, device=device)
-    while True:
+    for _ in range(settings.trials_per_life):
         taken = share(lambda: ray.get(inbox.take.remote()))
         if taken is None:
             return

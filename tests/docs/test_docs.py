@@ -22,7 +22,7 @@ from ablator.study import yaml
 from ablator.study.loading import load, recipe
 from ablator.study.schema import Profile, Study
 from ablator.study.spaces import SearchSpace, SpaceDocument
-from ablator.study.validation import validate
+from ablator.study.validation import json_schema, validate
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -101,7 +101,7 @@ def test_every_command_in_the_docs_is_one(docs: Any, command: Any) -> None:
 
 
 def test_every_option_that_the_docs_name_is_there(docs: Any, command: Any) -> None:
-    known = {"--reload"}
+    known: set[str] = set()
     for one in [command, *command.commands.values()]:
         known |= {
             option for parameter in one.params for option in (*parameter.opts, *parameter.secondary_opts)
@@ -182,7 +182,7 @@ def test_every_key_of_a_trial_is_documented_with_its_default(docs: Any) -> None:
     )
     expected = {}
     for name, cls in {**SECTIONS, **optional_sections()}.items():
-        for key, field in schemas.json_schema(cls)["properties"].items():
+        for key, field in json_schema(cls)["properties"].items():
             expected[f"{name}.{key}"] = json.dumps(field["default"]) if "default" in field else "{}"
     assert rows == expected
 

@@ -11,9 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 # From pieces, so that this file does not say it either.
-_FOLDERS = ("work", "root", "home", "Users", "mnt/data")
-_HOSTS = ("py" + "pi.org", "python" + "hosted", "npm" + "js.", "pytorch.org" + "/whl", "docker" + ".io", "gh" + "cr.io",
-          "deb." + "debian", "conda." + "anaconda", "archive." + "ubuntu", "proxy." + "golang")  # fmt: skip
+_FOLDERS = ("work", "root", "home", "Users")
+_HOSTS = (
+    *("py" + "pi.org", "python" + "hosted", "pytorch.org" + "/whl", "npm" + "js.", "conda." + "anaconda"),
+    *("docker" + ".io", "gh" + "cr.io", "deb." + "debian", "archive." + "ubuntu", "proxy." + "golang"),
+)
 _FORBIDDEN = re.compile(
     rf"(?<![\w.~$}}/-])/(?:{'|'.join(_FOLDERS)})/\w" + "|" + "|".join(re.escape(host) for host in _HOSTS)
 )

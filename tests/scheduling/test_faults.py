@@ -1,0 +1,178 @@
+"""kill -9 of everything that can die, at random moments of a real study, and what is left then."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ablator
+from ablator.report.markdown import render_markdown
+from ablator.results.store import Store
+
+pytestmark = pytest.mark.slow
+
+ARMS = [{"label": "n = {n}", "design": "grid", "set": {"moto.n": [2, 3, 4, 5, 6]}}]
+TRIALS = 12
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """The same study, run without a fault."""
+
+    study: Path
+    store: Path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, cli: Callable[..., Any], write_study: Callable[..., Path]
+) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("faults")
+    study = write_study(
+        folder, "faults", ARMS, set={"data.fraction": 1.0, "train.epochs": 6, "augment.flip": 0.1}
+    )
+    done = cli("run", study, "--store", folder / "store", "--json")
+    assert done.json["completed"] == TRIALS, done.err
+    return Undisturbed(study=study, store=folder / "store")
+
+
+def processes() -> Iterator[tuple[int, int, str]]:
+    """Every process: id, parent's id, command line."""
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                command = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                stat = Path(f"/proc/{entry}/stat").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended while we looked
+            yield int(entry), int(stat.rsplit(")", 1)[1].split()[1]), command.strip()
+
+
+def below(root: int) -> dict[int, str]:
+    """Processes that `root` started, directly or not."""
+    everyone = list(processes())
+    family = {root}
+    while grown := {pid for pid, parent, _ in everyone if parent in family} - family:
+        family |= grown
+    return {pid: command for pid, _, command in everyone if pid in family}
+
+
+class Run:
+    """`ablator run` in a process of its own, to be hurt."""
+
+    def __init__(self, study: Path, store: Path) -> None:
+        self.store = store
+        self.log = store.parent / f"{store.name}.log"
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ablator", "run", str(study), "--store", str(store)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+
+    def wait_for_records(self, count: int) -> None:
+        """Until so many trials are finished."""
+        deadline = time.monotonic() + 240
+        while len(Store(self.store).ledger.identities()) < count:
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
+
+    def kill(self, word: str) -> None:
+        """kill -9 of one process of the run whose command line has `word`."""
+        victims = [pid for pid, command in below(self.process.pid).items() if word in command]
+        assert victims, f"no {word} among {below(self.process.pid)}"
+        os.kill(random.choice(victims), signal.SIGKILL)
+
+    def end(self, timeout: float = 240) -> int:
+        """The exit code."""
+        return self.process.wait(timeout)
+
+
+@pytest.fixture
+def run(undisturbed: Undisturbed, tmp_path: Path) -> Iterator[Run]:
+    made = Run(undisturbed.study, tmp_path / "store")
+    yield made
+    # What a killed driver leaves goes with its session.
+    try:
+        os.killpg(made.process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def random_moment(run: Run) -> None:
+    """Some trials are finished, others are in the middle."""
+    run.wait_for_records(random.randint(1, TRIALS - 4))
+    time.sleep(random.random())
+
+
+def check_all_is_there(undisturbed: Undisturbed, store: Path) -> None:
+    """Every trial once, with the numbers of the undisturbed run, and the same table byte for byte."""
+    kept = [Store(folder).ledger for folder in (undisturbed.store, store)]
+    expected, found = (ledger.load(ledger.identities()) for ledger in kept)
+    assert found.keys() == expected.keys()
+    assert len(found) == TRIALS
+    for identity, record in found.items():
+        assert record.status == "completed"
+        assert record.metrics == expected[identity].metrics
+        assert record.curves == expected[identity].curves
+    tables = [
+        render_markdown(ablator.report(undisturbed.study, store=folder).table, costs=False)
+        for folder in (undisturbed.store, store)
+    ]
+    assert tables[0] == tables[1]
+
+
+def stamps(store: Path) -> dict[str, float]:
+    """When each finished trial was finished."""
+    ledger = Store(store).ledger
+    return {i: record.finished for i, record in ledger.load(ledger.identities()).items()}
+
+
+@pytest.mark.parametrize("victim", ["driver", "raylet/raylet"])
+def test_after_the_run_died_the_same_command_goes_on(
+    undisturbed: Undisturbed, run: Run, cli: Callable[..., Any], victim: str
+) -> None:
+    random_moment(run)
+    if victim == "driver":
+        os.kill(run.process.pid, signal.SIGKILL)
+    else:
+        run.kill(victim)
+    assert run.end() != 0
+    # Workers that outlive the driver for a moment may still finish what they are at.
+    time.sleep(6)
+    before = stamps(run.store)
+    again = cli("run", undisturbed.study, "--store", run.store, "--json")
+    assert again.code == 0, again.err
+    assert again.json["cached"] == len(before)
+    assert again.json["trained"] == TRIALS - len(before)
+    after = stamps(run.store)
+    assert {i: after[i] for i in before} == before, "what was finished is not trained again"
+    check_all_is_there(undisturbed, run.store)
+
+
+@pytest.mark.parametrize("victim", ["RayTrainWorker", "ResourceTrainable"])
+def test_the_run_survives_the_death_of_a_part(undisturbed: Undisturbed, run: Run, victim: str) -> None:
+    random_moment(run)
+    run.kill(victim)
+    assert run.end() == 0, run.log.read_text()
+    check_all_is_there(undisturbed, run.store)
+
+
+def test_the_run_survives_the_death_of_a_slot(undisturbed: Undisturbed, run: Run) -> None:
+    random_moment(run)
+    run.kill("ray::Slot")
+    assert run.end() == 0, run.log.read_text()
+    check_all_is_there(undisturbed, run.store)

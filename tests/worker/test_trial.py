@@ -1,0 +1,137 @@
+"""One spec to one record, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ablator.contracts.events import Ticket
+from ablator.contracts.protocols import Progress, World
+from ablator.plan.planning import Plan
+from ablator.plan.planning import plan as make_plan
+from ablator.results.store import Store
+from ablator.scheduling.search import ticket_of
+from ablator.study.loading import load
+from ablator.worker.trial import Execution, TrialRunner, failed_record, pruned_record
+
+
+@pytest.fixture
+def planned(tmp_path: Path, write_study: Callable[..., Path]) -> Callable[..., Plan]:
+    """`planned(**set)`: a baseline and a MoTo arm, one seed."""
+
+    def make(**changes: Any) -> Plan:
+        path = write_study(tmp_path, "one", [{"label": "MoTo", "set": {"moto.n": 4}}], seeds=1, set=changes)
+        return make_plan(load(path), fingerprint=lambda _: "data")
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "store")
+
+
+def runner(store: Store) -> TrialRunner:
+    return TrialRunner(store, Execution(), world=World(), device=torch.device("cpu"))
+
+
+def go_on(_: Progress) -> bool:
+    return True
+
+
+def test_a_trial_leaves_a_committed_record_and_no_checkpoint(
+    planned: Callable[..., Plan], store: Store
+) -> None:
+    ticket = ticket_of(planned().trials[1])
+    record = runner(store).run(ticket, attempts=2, on_progress=go_on)
+    assert record is not None
+    assert record.status == "completed"
+    assert record.attempts == 2
+    assert store.ledger.get(ticket.identity) == record
+    assert not store.checkpoint(ticket.identity).exists()
+    assert record.size["parameters"] > 0
+    assert record.versions["threads"] == str(torch.get_num_threads())
+
+
+def test_a_finished_trial_is_answered_without_training(planned: Callable[..., Plan], store: Store) -> None:
+    ticket = ticket_of(planned().trials[0])
+    first = runner(store).run(ticket, attempts=1, on_progress=go_on)
+
+    def never(progress: Progress) -> bool:
+        raise AssertionError(f"epoch {progress.epoch} of a finished trial")
+
+    assert runner(store).run(ticket, attempts=1, on_progress=never) == first
+
+
+def test_trials_in_one_process_do_not_touch_each_other(planned: Callable[..., Plan], tmp_path: Path) -> None:
+    baseline, moto = (ticket_of(trial) for trial in planned().trials)
+
+    def result(folder: str, *tickets: Ticket) -> dict[str, float]:
+        worker = runner(Store.open(tmp_path / folder))
+        records = [worker.run(ticket, attempts=1, on_progress=go_on) for ticket in tickets]
+        assert records[-1] is not None
+        return records[-1].metrics
+
+    assert result("alone", moto) == result("after another", baseline, moto)
+
+
+def test_a_stopped_trial_has_no_record_and_goes_on_from_its_checkpoint(
+    planned: Callable[..., Plan], store: Store, tmp_path: Path
+) -> None:
+    ticket = ticket_of(planned().trials[1])
+    assert runner(store).run(ticket, attempts=1, on_progress=lambda p: p.epoch < 2) is None
+    assert store.ledger.get(ticket.identity) is None
+    assert store.checkpoint(ticket.identity).exists()
+    epochs: list[int] = []
+    resumed = runner(store).run(ticket, attempts=2, on_progress=lambda p: not epochs.append(p.epoch))
+    undisturbed = runner(Store.open(tmp_path / "other")).run(ticket, attempts=1, on_progress=go_on)
+    assert resumed is not None
+    assert undisturbed is not None
+    assert min(epochs) >= 2, "the first epoch is not trained again"
+    assert resumed.curves == undisturbed.curves
+
+
+def test_an_exception_is_a_failed_record_with_its_place(planned: Callable[..., Plan], store: Store) -> None:
+    ticket = ticket_of(planned().trials[0])
+
+    def burst(_: Progress) -> bool:
+        raise RuntimeError("the cat sat on the power switch")
+
+    record = runner(store).run(ticket, attempts=1, on_progress=burst)
+    assert record is not None
+    assert record.status == "failed"
+    assert "power switch" in (record.error or "")
+    assert store.ledger.get(ticket.identity) is None
+    assert store.ledger.failure(ticket.identity) == record
+
+
+def test_a_damaged_checkpoint_fails_the_trial_by_name(planned: Callable[..., Plan], store: Store) -> None:
+    ticket = ticket_of(planned().trials[0])
+    path = store.checkpoint(ticket.identity)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not a checkpoint")
+    record = runner(store).run(ticket, attempts=1, on_progress=go_on)
+    assert record is not None
+    assert record.status == "failed"
+    assert str(path) in (record.error or "")
+
+
+def test_a_divergence_is_a_result(planned: Callable[..., Plan], store: Store) -> None:
+    ticket = ticket_of(planned(**{"train.lr": 1e30}).trials[0])
+    record = runner(store).run(ticket, attempts=1, on_progress=go_on)
+    assert record is not None
+    assert record.status == "diverged"
+    assert store.ledger.get(ticket.identity) == record
+
+
+def test_records_made_for_a_worker_that_cannot_say_why(planned: Callable[..., Plan]) -> None:
+    ticket = ticket_of(planned().trials[0])
+    lost = failed_record(ticket, "its worker died 4 times", attempts=4, started=1.0)
+    assert (lost.status, lost.attempts, lost.error) == ("failed", 4, "its worker died 4 times")
+    pruned = pruned_record(ticket, {"epoch": 2.0, "lr": 0.1, "top1": 40.0}, started=1.0)
+    assert pruned.metrics == {"top1": 40.0}
+    assert pruned.curves[0]["epoch"] == 2
