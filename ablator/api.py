@@ -17,6 +17,7 @@ from ablator import data
 from ablator.contracts.events import Event, OnEvent
 from ablator.contracts.record import Record
 from ablator.data.settings import DataSettings
+from ablator.errors import SettingError, StoreError
 from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
 from ablator.plan.searching import SearchPlan
@@ -34,7 +35,7 @@ from ablator.results.sync import sync as send_missed
 from ablator.results.tracking import check_server
 from ablator.results.versions import code_state
 from ablator.study.loading import load
-from ablator.study.schema import Study
+from ablator.study.schema import Stop, Study
 
 if TYPE_CHECKING:
     from ablator.scheduling.cluster import Resources
@@ -45,6 +46,7 @@ __all__ = ["Results", "Study", "Summary", "load", "plan", "report", "run", "stat
 DEFAULT_STORE = ".ablator"
 _MIRROR_SECONDS = 60.0
 _INTERRUPTED_SECONDS = 2.0
+_OBSERVED = 5000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,6 +136,8 @@ def run(
     before = store.ledger.load(planned.unique())
     missing = [trial for identity, trial in planned.unique().items() if identity not in before]
     searches = [s for s in planned.searches if not _settled(s, journals[s.arm], store)]
+    drawn = {i for s in searches for sample in journals[s.arm].read() for i in sample.identities}
+    _check_checkpoints(store, {*(trial.identity for trial in missing), *drawn}, repair=repair)
     mirror = Mirror(store, mlflow, planned.study.study, code=code_state())
     try:
         statuses, answered = _sweep(
@@ -240,6 +244,23 @@ def _settled(search: SearchPlan, journal: Journal, store: Store) -> bool:
     return settled(search, journal, store.ledger)
 
 
+def _check_checkpoints(store: Store, identities: Collection[str], *, repair: bool) -> None:
+    """Read what trials would go on from. A damaged one is moved aside with `repair`, else StoreError."""
+    there = [identity for identity in sorted(identities) if store.checkpoint(identity).exists()]
+    if not there:
+        return
+    # Loads torch, which a run that goes on from nothing does not need yet.
+    from ablator.training.checkpoint import verify
+
+    for identity in there:
+        try:
+            verify(store.checkpoint(identity))
+        except StoreError:
+            if not repair:
+                raise
+            store.set_aside(identity)
+
+
 def _sweep(
     planned: Plan,
     missing: list[Trial],
@@ -261,10 +282,12 @@ def _sweep(
     from ablator.worker.trial import Execution
 
     resources = resources or Resources()
-    preflight([*missing, *_samples_of(searches)], workers=resources.shape.workers)
     metric, mode = planned.study.report.metric, _mode(planned)
+    trials = [*missing, *_samples_of(searches)]
+    preflight(trials, workers=resources.shape.workers, metric=metric)
     stop = planned.stop
-    epochs = max((t.spec.train.epochs for t in [*missing, *_samples_of(searches)]), default=1)
+    _check_stop(stop, trials)
+    epochs = max(trial.spec.train.epochs for trial in trials)
     settings = SweepSettings(
         resources=resources,
         execution=execution or Execution(),
@@ -275,11 +298,15 @@ def _sweep(
         )
         if stop
         else None,
+        spared=frozenset(trial.identity for trial in planned.of(planned.arms[0])),
     )
-    watch = _mirroring(planned, store, mirror, on_event)
+    sources = [OptunaSource(search, journals[search.arm], metric=metric, mode=mode) for search in searches]
+    for source in sources:
+        source.observe(_finished(store))
+    watch = _mirroring(planned, store, journals, mirror, on_event)
     outcome = sweep(
         [ticket_of(trial) for trial in missing],
-        [OptunaSource(search, journals[search.arm], metric=metric, mode=mode) for search in searches],
+        sources,
         expected=len(missing) + sum(s.samples * len(s.seeds) for s in searches),
         store=store,
         settings=settings,
@@ -288,20 +315,46 @@ def _sweep(
     return outcome.statuses, outcome.answered
 
 
+def _check_stop(stop: Stop | None, trials: Sequence[Trial]) -> None:
+    """Early stopping compares evaluations: there must be one before the first trial may be stopped."""
+    rarest = max(trial.spec.train.eval_every for trial in trials)
+    if stop is not None and stop.grace_epochs < rarest:
+        raise SettingError(
+            f"stop.grace_epochs {stop.grace_epochs} is before the first evaluation (train.eval_every "
+            f"{rarest}); use stop.grace_epochs {rarest} or more, or train.eval_every 1"
+        )
+
+
+def _finished(store: Store) -> dict[str, Record]:
+    """Finished trials of all studies that a sampler may learn from, at most _OBSERVED of them."""
+    return store.ledger.load(sorted(store.ledger.identities())[:_OBSERVED])
+
+
 def _samples_of(searches: Sequence[SearchPlan]) -> list[Trial]:
-    """One trial of every search, to check what all its points share."""
-    return [search.trial({}, search.seeds[0]) for search in searches]
+    """Trials in which every value of the searches' dimensions occurs, to check before any is drawn."""
+    return [search.trial(point, search.seeds[0]) for search in searches for point in search.covering()]
 
 
-def _mirroring(planned: Plan, store: Store, mirror: Mirror, on_event: OnEvent | None) -> OnEvent:
-    """Hand every finished trial of an arm to the mirror at once, and every event on."""
+def _mirroring(
+    planned: Plan, store: Store, journals: Mapping[int, Journal], mirror: Mirror, on_event: OnEvent | None
+) -> OnEvent:
+    """Hand every trial's epochs and outcome to the mirror at once, and every event on."""
     trials = planned.unique()
 
     def watch(event: Event) -> None:
-        trial = trials.get(event.identity)
-        if event.kind == "finished" and trial is not None:
+        if event.kind == "epoch":
+            mirror.progress(
+                identity=event.identity,
+                label=_run_name(event.label, event.seed),
+                arm=event.label,
+                seed=event.seed,
+                metrics=event.metrics,
+                epoch=event.epoch,
+            )
+        elif event.kind == "finished":
+            trial = trials.get(event.identity) or _sampled(planned, journals, event.identity)
             record = store.ledger.get(event.identity) or store.ledger.failure(event.identity)
-            if record is not None:
+            if trial is not None and record is not None:
                 mirror.trial(_mirror_trial(trial, record))
         if on_event is not None:
             on_event(event)
@@ -309,10 +362,14 @@ def _mirroring(planned: Plan, store: Store, mirror: Mirror, on_event: OnEvent | 
     return watch
 
 
+def _run_name(arm: str, seed: int) -> str:
+    return f"{arm} · seed {seed}"
+
+
 def _mirror_trial(trial: Trial, record: Record) -> MirrorTrial:
     return MirrorTrial(
         identity=trial.identity,
-        label=f"{trial.label} · seed {trial.seed}",
+        label=_run_name(trial.label, trial.seed),
         arm=trial.label,
         seed=trial.seed,
         changes=trial.changes,
@@ -326,6 +383,15 @@ def _mirror_all(mirror: Mirror, planned: Plan, results: Results, journals: Mappi
             mirror.trial(_mirror_trial(trial, results.records[trial.identity]))
     metrics = {k: float(v) for k, v in dataclasses.asdict(results.table.account).items() if v is not None}
     mirror.report(list(results.files.values()), metrics)
+
+
+def _sampled(planned: Plan, journals: Mapping[int, Journal], identity: str) -> Trial | None:
+    """The trial of a search that has this identity."""
+    for search in planned.searches:
+        for sample in journals[search.arm].read()[: search.samples]:
+            if identity in sample.identities:
+                return search.trial(sample.point, search.seeds[sample.identities.index(identity)])
+    return None
 
 
 def _drawn(planned: Plan, journals: Mapping[int, Journal]) -> list[Trial]:
@@ -363,7 +429,8 @@ def _results(
     for search in planned.searches:
         points = [_point(sample, records, metric) for sample in samples[search.arm]]
         tables.append(build_search(search.label, metric, mode, [p for p in points if p is not None]))
-        best += _best_row(search, tables[-1], samples[search.arm])
+        reported = planned.reported.get(search.label, {})
+        best += _best_row(search, tables[-1], samples[search.arm], reported)
     table = build_table(_table_spec(planned, profile, overrides, best), records, tables)
     files = write_report(table, store.reports(planned.study.study) / planned.profile)
     nothing = Summary(
@@ -384,7 +451,9 @@ def _point(sample: Any, records: Mapping[str, Record], metric: str) -> SearchPoi
     )
 
 
-def _best_row(search: SearchPlan, table: SearchTable, samples: Sequence[Any]) -> list[RowSpec]:
+def _best_row(
+    search: SearchPlan, table: SearchTable, samples: Sequence[Any], reported: Mapping[str, float]
+) -> list[RowSpec]:
     if table.best is None:
         return []
     sample = next(s for s in samples if s.identities[0] == table.best.identity)
@@ -393,6 +462,7 @@ def _best_row(search: SearchPlan, table: SearchTable, samples: Sequence[Any]) ->
             label=f"{search.label} (best)",
             changes=sample.point,
             identities=tuple(zip(search.seeds, sample.identities, strict=True)),
+            reported=reported,
             chosen_from=len(table.points),
         )
     ]

@@ -163,9 +163,9 @@ def _ray() -> Check:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         # Only here, because importing Ray takes a second.
-        from ray._private.services import find_bootstrap_address
+        from ablator.scheduling.address import running_address
 
-        address = find_bootstrap_address(None)
+        address = running_address()
     found = f"a run joins the cluster at {address}" if address else "none runs; a run starts its own"
     return Check("Cluster", "ray", "ok", found)
 

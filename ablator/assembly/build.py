@@ -71,10 +71,17 @@ def assemble(spec: TrialSpec, info: DataInfo) -> Assembly:
         std=info.std,
         partly_unreached=any(s.name in changed and not s.reaches_head for s in seams.blocks()),
     )
+    return Assembly(
+        model=model, task=build_task(spec, info), notes=tuple(dict.fromkeys(notes)), changes=changes
+    )
+
+
+def build_task(spec: TrialSpec, info: DataInfo) -> Task:
+    """What the output of `spec`'s model means. Raises SettingError."""
     task: Task = TASKS.get(spec.task).load()(
         num_classes=len(info.classes), label_smoothing=spec.train.label_smoothing
     )
-    return Assembly(model=model, task=task, notes=tuple(dict.fromkeys(notes)), changes=changes)
+    return task
 
 
 @contextmanager

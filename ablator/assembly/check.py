@@ -48,7 +48,8 @@ def check(spec: TrialSpec, info: DataInfo) -> Size:
             side = spec.data.image_size
             image_BCHW = torch.empty(1, 3, side, side)
             counter = FlopCounterMode(display=False)
-            assembly.model.eval()
+            # The counter follows gradients where there are any to follow, and meta tensors have none.
+            assembly.model.eval().requires_grad_(False)
             with torch.no_grad(), counter:
                 assembly.model(image_BCHW)
     finally:

@@ -42,10 +42,9 @@ def create(model_name: str, constructor: type, options: Mapping[str, Any], **arg
     try:
         model = timm.create_model(model_name, pretrained=False, **arguments, **options)
     except (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError, LookupError) as error:
-        if not options:
-            raise
-        given = ", ".join(f"model.options.{name}={value!r}" for name, value in options.items())
-        raise SettingError(f"{model_name} cannot be built with {given}: {error}") from error
+        made = {**options, **{k: v for k, v in arguments.items() if k == "img_size"}}
+        given = ", ".join(f"{name}={value!r}" for name, value in made.items()) or "its own defaults"
+        raise SettingError(f"model.name {model_name!r} cannot be built with {given}: {error}") from error
     assert isinstance(model, nn.Module)
     return model
 

@@ -145,10 +145,11 @@ def print_results(to: Console, results: Results, store: Path, mlflow: str | None
 
 def print_failures(to: Console, results: Results) -> None:
     """Why trials failed, the first few of them."""
+    from ablator.report.formatting import reason
+
     cells = [(row, cell) for row in results.table.rows for cell in row.cells if cell.status == "failed"]
     for row, cell in cells[:_FAILURES]:
-        reason = (cell.error or "").strip().splitlines()[-1:]
-        say(to, f"failed: {row.label} · seed {cell.seed}: {''.join(reason)}", "red")
+        say(to, f"failed: {row.label} · seed {cell.seed}: {reason(cell.error)}", "red")
     if len(cells) > _FAILURES:
         say(to, f"… and {len(cells) - _FAILURES} more", "red")
 

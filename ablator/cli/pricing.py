@@ -26,7 +26,7 @@ def priced_trials(planned: Plan, store: Store, sized: bool) -> list[Priced]:
     # Loads torch, which a plan without sizes does not need.
     from ablator.assembly.preflight import preflight
 
-    sizes = preflight(trials.values(), workers=1, weights=False)
+    sizes = preflight(trials.values(), workers=1, metric=planned.study.report.metric, weights=False)
     rate = measured_rate(_measured(store, records), planned.trials[0].spec) if planned.trials else None
     priced = []
     for trial in planned.trials:

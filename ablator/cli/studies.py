@@ -189,12 +189,9 @@ def status(
 def _resources(
     slots: int | None, workers: int, cpus: float, gpus: float | None, address: str | None
 ) -> Resources:
-    from ablator.doctor import nvidia_gpus
     from ablator.scheduling.cluster import Resources
     from ablator.scheduling.slot import SlotShape
 
-    if gpus is None:
-        gpus = 1.0 if nvidia_gpus() else 0.0
     return Resources(slots=slots, shape=SlotShape(workers=workers, cpus=cpus, gpus=gpus), address=address)
 
 

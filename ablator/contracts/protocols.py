@@ -214,6 +214,8 @@ class Task(Protocol):
     """The main metric's name."""
     mode: Literal["max", "min"]
     """Whether more is better."""
+    measures: tuple[str, ...]
+    """Names of all that `metrics` computes."""
 
     def loss(self, output: Tensor, target: Tensor) -> Mapping[str, Tensor]:
         """Named scalar training losses; the target is labels (B,) or soft labels (B, K)."""

@@ -67,7 +67,8 @@ def open_folder(settings: DataSettings) -> Source:
     """
     if settings.root is None:
         raise SettingError(
-            "data.root is not set; data set 'folder' needs the path of a tree with one folder a class"
+            "data.root is not set; data set 'folder' needs the path of a tree with one folder a class: "
+            "--set data.root=DIR. `--profile laptop` needs no data at all"
         )
     root = Path(settings.root).expanduser()
     train_dir, val_dir = _layout(root)

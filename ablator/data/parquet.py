@@ -112,7 +112,8 @@ def open_parquet(settings: DataSettings) -> Source:
     """
     if settings.root is None:
         raise SettingError(
-            "data.root is not set; data set 'parquet' needs a Parquet file or a folder of them"
+            "data.root is not set; data set 'parquet' needs a Parquet file or a folder of them: "
+            "--set data.root=PATH. `--profile laptop` needs no data at all"
         )
     train_files, val_files = _layout(Path(settings.root).expanduser())
     train, val = _rows(train_files), _rows(val_files) if val_files else None

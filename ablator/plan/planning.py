@@ -89,7 +89,8 @@ def plan(
     documents = [apply(document, row.changes, where) for row in declared]
     widened = [_widened(row, spaces.get(i)) for i, row in enumerate(declared)]
     scale = scale_of(study, profile, overrides, widened, documents, where)
-    seeds = _seeds(scale, where)
+    _seeds(study.seeds, where)
+    seeds = _seeds(scale.seeds, where)
     known = _Memory(fingerprint)
     arms: list[Arm] = []
     trials: list[Trial] = []
@@ -208,8 +209,8 @@ def _trials(
     ]
 
 
-def _seeds(scale: Scale, where: str) -> tuple[int, ...]:
-    seeds = seed_list(scale.seeds)
+def _seeds(said: int | tuple[int, ...], where: str) -> tuple[int, ...]:
+    seeds = seed_list(said)
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise SettingError(f"{where}: seeds: must be different whole numbers from 0 on, not {list(seeds)}")
     return seeds

@@ -113,6 +113,7 @@ def scale_of(
                     f"{clash}; a profile translates declared values with `map`, or leaves them alone"
                 )
     _check_map(chosen.map, f"profile {name}: map")
+    _check_rows_stay_different(chosen.map, declared, f"{where}: conflicting profile {name}")
     given = _overrides(overrides, declared)
     seeds, samples = given.pop("seeds", chosen.seeds), given.pop("samples", chosen.samples)
     counts = validate(Profile, {"seeds": seeds, "samples": samples}, f"{where}: --set")
@@ -166,6 +167,21 @@ def _check_map(mapping: Mapping[str, Mapping[str, Any]], where: str) -> None:
             raise SettingError(
                 f"{where}: {key} sends two values to one, which would make different rows equal: {values}"
             )
+
+
+def _check_rows_stay_different(
+    mapping: Mapping[str, Mapping[str, Any]], declared: Sequence[Row], where: str
+) -> None:
+    """Raise SettingError where a declared value is sent to another one that is declared and stays."""
+    for key, values in mapping.items():
+        texts = {value_text(row.changes[key]) for row in declared if key in row.changes}
+        for old in sorted(texts & values.keys()):
+            new = value_text(values[old])
+            if new != old and new in texts and new not in values:
+                raise SettingError(
+                    f"{where}: its map sends {key} = {old} to {new}, which another row declares, so that the "
+                    f"two would be equal; map {new} as well"
+                )
 
 
 def _overrides(texts: Sequence[str], declared: Iterable[Row]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ablator.contracts.settings import as_plain
@@ -75,6 +75,94 @@ class SearchPlan:
             spec=spec,
             changes=self.scale.changes(point),
         )
+
+    def point_of(self, spec: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The point of the space whose trial has this spec in the dimensions of the space; None where there
+        is none. Whether the rest agrees as well, the trial's identity tells."""
+        try:
+            return self.space.sample(_Inverse(spec, self.scale))
+        except LookupError:
+            return None
+
+    def covering(self) -> list[dict[str, Any]]:
+        """Points in which every value of every categorical dimension, and both ends of every range, occur
+        at least once: what is wrong with one of them is wrong before anything is trained."""
+        points = []
+        for key, dimension in self.space.dimensions.items():
+            for value in _extremes(dimension):
+                wanted = {**_needed(self.space, key), key: value}
+                point = self.space.sample(_Preferring(wanted))
+                if point not in points:
+                    points.append(point)
+        return points
+
+
+class _Inverse:
+    """`study.spaces.Ask` that answers with the values of a trained spec."""
+
+    def __init__(self, spec: Mapping[str, Any], scale: Scale) -> None:
+        self._spec = spec
+        self._scale = scale
+
+    def categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """The choice that the spec has. Raises LookupError."""
+        if name in optional_sections():
+            return "on" if name in self._spec else "off"
+        value = self._value(name)
+        for choice in choices:
+            if self._scale.changes({name: choice}).get(name) == value:
+                return choice
+        raise LookupError(name)
+
+    def integer(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        """The spec's value. Raises LookupError where it is not in the range."""
+        value = self._value(name)
+        if not isinstance(value, int) or not low <= value <= high or (value - low) % step:
+            raise LookupError(name)
+        return value
+
+    def real(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
+        """The spec's value. Raises LookupError where it is not in the range."""
+        value = self._value(name)
+        if not isinstance(value, (int, float)) or not low <= value <= high:
+            raise LookupError(name)
+        return float(value)
+
+    def _value(self, name: str) -> Any:
+        found: Any = self._spec
+        for part in name.split("."):
+            if not isinstance(found, Mapping):
+                raise LookupError(name)
+            found = found[part]
+        return found
+
+
+class _Preferring:
+    """`study.spaces.Ask` that answers with what is wanted, else with the first or lowest value."""
+
+    def __init__(self, wanted: Mapping[str, Any]) -> None:
+        self._wanted = wanted
+
+    def categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of `choices`."""
+        return self._wanted.get(name, choices[0])
+
+    def integer(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        """A whole number from low to high."""
+        return int(self._wanted.get(name, low))
+
+    def real(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
+        """A number from low to high."""
+        return float(self._wanted.get(name, low))
+
+
+def _needed(space: SearchSpace, key: str) -> dict[str, Any]:
+    """Values of other dimensions under which `key` exists."""
+    found: dict[str, Any] = {}
+    for name, allowed in space.dimensions[key].when.items():
+        found |= _needed(space, name)
+        found[name] = allowed[0] if isinstance(allowed, (list, tuple)) else allowed
+    return found
 
 
 def check_space(space: SearchSpace, constants: Iterable[str], document: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from ablator.contracts.record import Record
 from ablator.errors import SettingError, nearest
 from ablator.report import statistics
 from ablator.report.costs import count_size, measure, trial_seconds
+from ablator.report.formatting import reason
 from ablator.report.search import SearchTable
 from ablator.report.statistics import Comparison
 from ablator.report.table import STATUSES, Account, Cell, Reported, Row, RowSpec, Table, TableSpec
@@ -176,7 +177,7 @@ def _row_notes(
         hit = [cell for cell in cells if cell.status == status]
         if hit:
             seeds = ", ".join(str(cell.seed) for cell in hit)
-            why = next((": " + " ".join(cell.error.split())[:200] for cell in hit if cell.error), "")
+            why = next((f": {reason(cell.error)[:200]}" for cell in hit if cell.error), "")
             notes.append(f"{'Seed' if len(hit) == 1 else 'Seeds'} {seeds} {status}{why}")
     unpaired = [str(cell.seed) for cell in cells if cell.value is not None and cell.seed not in baseline]
     if unpaired:

@@ -138,3 +138,9 @@ def rule() -> str:
         "the difference that the source reports (or, without one, a large effect) with a chance of 80 %. A "
         "row with a diverged seed is not supported. FLOPs are counted as multiply-adds, as papers print them."
     )
+
+
+def reason(error: str | None) -> str:
+    """What an error says in one line: its last, which in a traceback names the exception."""
+    lines = (error or "").strip().splitlines()
+    return lines[-1].strip() if lines else ""

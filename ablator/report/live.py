@@ -20,7 +20,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ablator.contracts.events import Event
-from ablator.report.formatting import number
+from ablator.report.formatting import number, reason
 
 Clock = Callable[[], float]
 _PER_SECOND = 4
@@ -277,8 +277,8 @@ def outcome(event: Event, metric: str) -> str:
     if event.status == "completed" and metric in event.metrics:
         return f"{metric} {number(event.metrics[metric], 2)}"
     # A traceback's last line says what it was; the rest is in the record.
-    reason = event.text.strip().splitlines()[-1] if event.text.strip() else ""
-    return f"{event.status}: {reason}" if reason else event.status
+    why = reason(event.text)
+    return f"{event.status}: {why}" if why else event.status
 
 
 def clock_text(seconds: float) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ablator.errors import TrackingError, UserError
+from ablator.results.live_runs import Curve, Curves
 from ablator.results.outbox import REPORT, MirrorTrial, Outbox
 from ablator.results.sender import BusyError, Sender, is_refusal
 from ablator.results.store import Store
@@ -24,7 +25,8 @@ class Mirror:
     """Sends one study's trials and report to one MLflow, from one background thread.
 
     Everything goes to the outbox first, so that a slow or dead server, a kill or `uri="off"` only delays
-    it until the next run or `sync`. MLflow is imported by the thread, and only if something waits.
+    it until the next run or `sync`. MLflow is imported by the thread, and only if something waits. Curves
+    of trials that are not done come after all that, and are kept in memory only.
 
     Raises TrackingError for a URI that cannot be written to (see `tracking.target`) and StoreError for a
     study's name that is no file name; nothing else here raises or waits for MLflow.
@@ -41,6 +43,7 @@ class Mirror:
         self._closing = False
         self._problem: str | None = None
         self._refused: dict[str, str] = {}
+        self._curves = Curves()
         self._queue: dict[str, bool] = dict.fromkeys(self._outbox.names(), True)
         """Entry to whether MLflow may have it already; in order of sending."""
         if self._queue:
@@ -51,11 +54,31 @@ class Mirror:
         mirrored before, so that a study that is run again may pass all its trials."""
         try:
             with self._changed:
+                self._curves.forget(trial.identity)
                 before = self._queue.get(trial.identity, False) or self._outbox.waits(trial.identity)
                 if self._outbox.put_trial(trial):
                     self._keep_diff()
                     self._enqueue(trial.identity, before)
+                elif trial.identity in self._sender.live:
+                    self._enqueue(trial.identity, True)
         except (OSError, UserError) as error:
+            self._note(error)
+
+    def progress(
+        self, *, identity: str, label: str, arm: str, seed: int, metrics: Mapping[str, float], epoch: int
+    ) -> None:
+        """Tell of an epoch of a trial under way. Where training takes long, MLflow shows the curve so far
+        as a live run, which `trial` ends. Cheap, and lost where MLflow is away for all that time."""
+        if self.target.uri == OFF:
+            return
+        try:
+            with self._changed:
+                self._curves.note(
+                    identity=identity, label=label, arm=arm, seed=seed, metrics=metrics, epoch=epoch
+                )
+                self._start()
+                self._changed.notify_all()
+        except (TypeError, ValueError, RuntimeError) as error:
             self._note(error)
 
     def report(self, files: Sequence[Path], metrics: Mapping[str, float] | None = None) -> None:
@@ -109,6 +132,9 @@ class Mirror:
     def _work(self) -> None:
         wait = _FIRST_WAIT
         while (name := self._next()) is not None:
+            if isinstance(name, Curve):
+                self._send_live(name)
+                continue
             try:
                 self._sender.send(name, maybe_sent=self._queue[name])
             except BusyError as error:
@@ -132,11 +158,29 @@ class Mirror:
                         self._queue.pop(name, None)
         self._sender.close()
 
-    def _next(self) -> str | None:
+    def _send_live(self, curve: Curve) -> None:
+        try:
+            self._sender.send_live(curve)
+        except BusyError as error:
+            self._problem = str(error)
+            self._pause(_BUSY_WAIT)
+        except Exception as error:  # noqa: BLE001 - no failure of MLflow may reach a trial
+            self._note(error)
+            with self._changed:
+                self._curves.postpone()
+        else:
+            self._problem = None
+            with self._changed:
+                self._curves.sent(curve)
+
+    def _next(self) -> str | Curve | None:
         with self._changed:
             while not self._queue and not self._closing:
+                curve, seconds = self._curves.next()
+                if curve is not None:
+                    return curve
                 self._sender.close()
-                self._changed.wait()
+                self._changed.wait(seconds)
             # The report comes last: it ends the study's run.
             return next((name for name in self._queue if name != REPORT), next(iter(self._queue), None))
 

@@ -54,18 +54,23 @@ def parameters(spec: Mapping[str, Any]) -> dict[str, str]:
 
 def metrics(record: Record) -> list[Point]:
     """The curves under their own names, a step an epoch; `final/…`, `cost/…` and `size/…` at the last one.
-    Times are spread evenly over the trial, so that sending twice gives the same points. Values that are
-    not finite become NaN, because MLflow turns infinity into 1.8e308, which spoils every plot."""
+    Times are spread evenly over the trial, so that sending twice gives the same points."""
     start, end = milliseconds(record.started), milliseconds(record.finished)
     points: list[Point] = []
     steps = [int(row.get("epoch", index)) for index, row in enumerate(record.curves, start=1)]
     for index, (step, row) in enumerate(zip(steps, record.curves, strict=True), start=1):
         when = start + (end - start) * index // len(steps)
-        points += [(clean_name(k), _plain(v), when, step) for k, v in row.items() if k != "epoch"]
+        points += [point(k, v, when, step) for k, v in row.items() if k != "epoch"]
     last = max(steps, default=0)
     for group, values in (("final", record.metrics), ("cost", record.cost), ("size", record.size)):
-        points += [(clean_name(f"{group}/{k}"), _plain(v), end, last) for k, v in values.items()]
+        points += [point(f"{group}/{k}", v, end, last) for k, v in values.items()]
     return points
+
+
+def point(name: str, value: float, when: int, step: int) -> Point:
+    """One value at a time in ms and a step. One that is not finite becomes NaN, because MLflow turns
+    infinity into 1.8e308, which spoils every plot."""
+    return clean_name(name), float(value) if math.isfinite(value) else math.nan, when, step
 
 
 def tags(store: Store, study: str, entry: Mapping[str, Any], record: Record) -> dict[str, str]:
@@ -117,7 +122,3 @@ def _flattened(value: Any, key: str) -> Iterator[tuple[str, str]]:
         yield key, value
     else:
         yield key, json.dumps(value, ensure_ascii=False)
-
-
-def _plain(value: float) -> float:
-    return float(value) if math.isfinite(value) else math.nan

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ablator.contracts.record import Record
 from ablator.errors import StoreError, TrackingError, UserError
 from ablator.results import runs
+from ablator.results.live_runs import LIVE, Curve, LiveNotes, Row
 from ablator.results.outbox import REPORT, Outbox
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Sender:
     A run carries its trial's identity and version as tags from the call that creates it. Where an entry
     may have been sent before (it waited already when this process began, or its sending broke off),
     the run is looked for by these tags and finished, instead of made again.
+
+    A live run is there from a long trial's first batch until its final run is complete.
     """
 
     def __init__(self, outbox: Outbox) -> None:
@@ -46,6 +49,9 @@ class Sender:
         self._lock: IO[bytes] | None = None
         self._experiment = ""
         self._parent: str | None = None
+        self.live = LiveNotes(outbox)
+        self._live_runs: dict[str, str] = {}
+        """Identity to run, where it is known which rows the run has."""
 
     def connect(self) -> None:
         """Take the lock, open MLflow (which makes the schema of a new database, one process at a time) and
@@ -77,13 +83,17 @@ class Sender:
             self._lock = None
 
     def send(self, name: str, *, maybe_sent: bool) -> None:
-        """Send one entry of the outbox and let go of it. Raises StoreError where the entry cannot be sent
-        as it is, and what MLflow raises."""
+        """Send one entry of the outbox and let go of it; without an entry, remove what is left of a live
+        run. Raises StoreError where the entry cannot be sent as it is, and what MLflow raises."""
         entry = self.outbox.read(name)
         if entry is None:
+            self._end_live(name)
             return
         self.connect()
         sent = self.outbox.sent.get(name)
+        if sent is not None and sent.version == entry["version"]:
+            # Another driver trained and sent the same trial.
+            self._end_live(name)
         if sent is not None and (sent.version, sent.digest) == (entry["version"], entry["digest"]):
             self.outbox.drop(name)
         elif name == REPORT:
@@ -117,11 +127,12 @@ class Sender:
             params=[Param(key, value) for key, value in runs.parameters(record.spec).items()],
         )
         client.set_terminated(run, runs.STATUS[record.status], end_time=runs.milliseconds(record.finished))
-        if maybe_sent:
+        if maybe_sent or identity in self.live:
             # A server may carry out a request after its answer was given up, even after `_find` looked.
-            for twin in self._find(identity, entry["version"]):
-                if twin != run:
-                    client.delete_run(twin)
+            for other in self._find(identity, entry["version"], LIVE):
+                if other != run:
+                    client.delete_run(other)
+            self._forget_live(identity)
         return run
 
     def _record(self, identity: str, entry: Mapping[str, Any]) -> Record:
@@ -132,17 +143,67 @@ class Sender:
             raise StoreError(f"trial {identity[:12]} waits for MLflow, but its record is not in the ledger")
         return record
 
-    def _find(self, identity: str, version: str) -> list[str]:
-        """The runs of this outcome of the trial, finished or not: none, one, or twins."""
-        wanted = f"tags.`ablator.identity` = '{identity}' and tags.`ablator.version` = '{version}'"
+    def _find(self, identity: str, *versions: str) -> list[str]:
+        """The runs of these outcomes of the trial, finished or not: none, one, or twins."""
+        wanted = f"tags.`ablator.identity` = '{identity}'"
         found = self._connected().search_runs([self._experiment], wanted)
-        return [str(run.info.run_id) for run in found]
+        return [str(run.info.run_id) for run in found if run.data.tags.get("ablator.version") in versions]
 
     def _relabel(self, run: str, entry: Mapping[str, Any]) -> None:
         client = self._connected()
         client.update_run(run, name=entry["label"])
         for key, value in runs.labels(entry).items():
             client.set_tag(run, key, value)
+
+    # ---- live runs
+
+    def send_live(self, curve: Curve) -> None:
+        """Add rows to their trial's live run: the one left by a driver that was killed, or a new one.
+        Raises what MLflow raises; then it may have the rows or not, which the next call finds out."""
+        from mlflow.entities import Metric
+
+        self.connect()
+        run, rows = self._live_runs.pop(curve.identity, None), curve.rows
+        if run is None:
+            run, rows = self._live_run(curve)
+        points = [Metric(*point) for row in rows for point in row.points()]
+        if points:
+            self._connected().log_batch(run, metrics=points)
+        self._live_runs[curve.identity] = run
+
+    def _live_run(self, curve: Curve) -> tuple[str, tuple[Row, ...]]:
+        """The live run of a curve's trial, and the rows that it lacks."""
+        client = self._connected()
+        self.live.add(curve.identity)
+        if found := self._find(curve.identity, LIVE):
+            names = {row.points()[0][0] for row in curve.rows}
+            there = {(n, p.step) for n in names for p in client.get_metric_history(found[0], n)}
+            rows = (row for row in curve.rows if (row.points()[0][0], row.epoch) not in there)
+            return found[0], tuple(rows)
+        tags = {
+            "ablator.study": self._study,
+            "ablator.identity": curve.identity,
+            "ablator.version": LIVE,
+            "ablator.arm": runs.shortened(curve.arm, runs.MAX_TAG),
+            "ablator.seed": str(curve.seed),
+            "mlflow.source.name": "ablator",
+            "mlflow.parentRunId": self._parent_run(),
+        }
+        started = curve.rows[0].when
+        made = client.create_run(self._experiment, start_time=started, tags=tags, run_name=curve.label)
+        return str(made.info.run_id), curve.rows
+
+    def _end_live(self, identity: str) -> None:
+        """Remove the live run of a trial whose final run is complete."""
+        if identity in self.live:
+            self.connect()
+            for run in self._find(identity, LIVE):
+                self._connected().delete_run(run)
+            self._forget_live(identity)
+
+    def _forget_live(self, identity: str) -> None:
+        self._live_runs.pop(identity, None)
+        self.live.drop(identity)
 
     # ---- the study's own run
 

@@ -12,6 +12,10 @@ from ablator.results.durable import explained, make_directory, replace
 from ablator.results.journal import Journal
 from ablator.results.ledger import Ledger
 
+_FOLDERS = (
+    *("checkpoints", "diffs", "mlartifacts", "mlflow-runs", "outbox", "reports", "scratch"),
+    *("searches", "tickets"),
+)
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
 
 
@@ -36,6 +40,13 @@ class Store:
         """The store at `root`, created where missing and proven writable. Raises StoreError."""
         store = cls(root)
         store.ledger = Ledger.open(store.root / "ledger")
+        for name in _FOLDERS:
+            place = store.root / name
+            if place.exists() and not place.is_dir():
+                raise StoreError(
+                    f"{place} is a file where the store keeps a folder; move it away, or name another store "
+                    "with --store DIR"
+                )
         ignore = store.root / ".gitignore"
         if not ignore.exists():
             with explained("write", ignore):
@@ -60,6 +71,15 @@ class Store:
     def checkpoint(self, identity: str) -> Path:
         """One trial's newest checkpoint; its folder is removed when the trial is committed."""
         return self.checkpoints(identity) / "last.pt"
+
+    def set_aside(self, identity: str) -> Path:
+        """Move a trial's damaged checkpoint out of its way, over an earlier one; returns where it is now.
+        Raises StoreError."""
+        aside = self.root / "checkpoints" / "quarantine" / f"{checked_name(identity)}.pt"
+        with explained("move a damaged checkpoint to", aside):
+            make_directory(aside.parent)
+            self.checkpoint(identity).replace(aside)
+        return aside
 
     def journal(self, study: str) -> Journal:
         """The samples that a study's search drew."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray._private.services import find_bootstrap_address
+from ray._private.accelerators import get_accelerator_manager_for_resource
 
 from ablator.errors import ClusterError, SettingError
+from ablator.scheduling.address import answers, running_address
 from ablator.scheduling.slot import SlotShape
 
 _KNOBS = {
@@ -56,24 +56,37 @@ class Cluster:
     """The Ray cluster of this run."""
 
     joined: bool
-    cpus: float
-    gpus: float
-    nodes: int
+    nodes: tuple[tuple[float, float], ...]
+    """CPUs and GPUs of every node."""
+
+    @property
+    def cpus(self) -> float:
+        """Of all nodes."""
+        return sum(cpus for cpus, _ in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        """Of all nodes."""
+        return sum(gpus for _, gpus in self.nodes)
 
 
 @contextmanager
 def cluster(resources: Resources) -> Iterator[Cluster]:
     """Ray, for the body's time. A cluster that this process started ends with it.
 
-    Raises ClusterError where a cluster was named and does not answer.
+    Raises ClusterError where a cluster was named and does not answer, and SettingError, before Ray is
+    started, where this machine has no room for a single slot.
     """
     for name, value in _KNOBS.items():
         os.environ.setdefault(name, value)
     address = _address(resources.address)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address is None:
-        # One processor more than there is pays for Tune's light actors (0.01 each).
-        options["num_cpus"] = (os.cpu_count() or 1) + 1
+    if address is not None:
+        # A cluster that runs already has an environment of its own.
+        options["runtime_env"] = {"env_vars": {k: v for k, v in _KNOBS.items() if "TUNE" not in k}}
+    else:
+        slots_for(resources, _this_machine(), trials=resources.slots or 1)
+        options["num_cpus"] = _cores()
     try:
         ray.init(address=address or "local", **options)
     except Exception as error:
@@ -81,43 +94,64 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
         raise ClusterError(f"cannot {where}: {error}") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
-        total = ray.cluster_resources()
-        spare = 0 if address else 1
-        yield Cluster(
-            joined=address is not None,
-            cpus=total.get("CPU", 0) - spare,
-            gpus=total.get("GPU", 0),
-            nodes=len([n for n in ray.nodes() if n["Alive"]]),
-        )
+        found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in found)
+        yield Cluster(joined=address is not None, nodes=nodes)
     finally:
         ray.shutdown()
 
 
 def _address(asked: str | None) -> str | None:
-    if asked == "local":
-        return None
     address = asked or os.environ.get("RAY_ADDRESS")
+    if address == "local":
+        return None
+    said = f"--address {address}" if asked else f"RAY_ADDRESS={address}"
     if address and address != "auto":
+        if not answers(address):
+            raise ClusterError(
+                f"{said}: nothing answers there; an address is HOST:PORT of a cluster that `ray start "
+                "--head` or `ray up` started, auto for this machine's, or local to start one for this run"
+            )
         return address
-    # Only clusters of `ray start` leave their address; private ones of other runs are not joined.
-    found: str | None = find_bootstrap_address(None)
-    if found and _answers(found):
+    found = running_address()
+    if found is not None:
         return found
     if address == "auto":
         raise ClusterError(
-            "--address auto: no Ray cluster runs on this machine; start one with `ray start --head`, name "
-            "one with --address HOST:PORT, or leave --address away to let the run start its own"
+            f"{said}: no Ray cluster runs on this machine; start one with `ray start --head`, name one with "
+            "--address HOST:PORT, or let the run start its own with --address local"
         )
     return None
 
 
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=2):
-            return True
-    except (OSError, ValueError):
-        return False
+def _cores() -> int:
+    """Processors that this process may use, which in a container are fewer than the machine's."""
+    return len(os.sched_getaffinity(0))
+
+
+def _this_machine() -> Cluster:
+    """What a private cluster will have, as Ray itself will find it."""
+    manager = get_accelerator_manager_for_resource("GPU")
+    visible = manager.get_current_process_visible_accelerator_ids()
+    gpus = manager.get_current_node_num_accelerators()
+    return Cluster(joined=False, nodes=((_cores(), gpus if visible is None else min(gpus, len(visible))),))
+
+
+def shape_on(resources: Resources, cluster: Cluster) -> SlotShape:
+    """The slots' shape with its GPUs: where none are asked for, one a worker if the cluster has any.
+
+    Raises SettingError for GPUs that cannot be divided so.
+    """
+    shape = resources.shape
+    gpus = shape.gpus if shape.gpus is not None else min(1.0, cluster.gpus)
+    if gpus > 1 and gpus != int(gpus):
+        raise SettingError(f"--gpus {gpus:g}: a worker takes whole GPUs or a part of one; use 0.5, 1 or 2")
+    if gpus % 1 and shape.workers > 1:
+        raise SettingError(
+            f"--gpus {gpus:g} with --workers {shape.workers}: workers of one trial cannot share a GPU (NCCL "
+            "refuses it); use --gpus 1, or --workers 1 for several trials on one GPU"
+        )
+    return dataclasses.replace(shape, gpus=gpus)
 
 
 def slots_for(resources: Resources, cluster: Cluster, trials: int) -> int:
@@ -125,19 +159,30 @@ def slots_for(resources: Resources, cluster: Cluster, trials: int) -> int:
 
     Raises SettingError where not even one fits.
     """
-    shape = resources.shape
-    fits = int((cluster.cpus + 1e-6) // (shape.cpus * shape.workers)) if shape.cpus else 10**6
-    if shape.gpus:
-        fits = min(fits, int((cluster.gpus + 1e-6) // (shape.gpus * shape.workers)))
+    shape = shape_on(resources, cluster)
+    assert shape.gpus is not None
+    where = "the cluster" if cluster.joined else "this machine"
+    fits = sum(_workers_on(node, shape.cpus, shape.gpus) for node in cluster.nodes) // shape.workers
     if fits < 1:
         raise SettingError(
-            f"a slot needs {shape.workers} worker(s) of {shape.cpus:g} CPU and {shape.gpus:g} GPU; the "
-            f"cluster has {cluster.cpus:g} CPU and {cluster.gpus:g} GPU: ask for less with --workers, "
-            f"--cpus or --gpus"
+            f"a slot needs {shape.workers} worker(s) of {shape.cpus:g} CPU and {shape.gpus:g} GPU; {where} "
+            f"has {cluster.cpus:g} CPU and {cluster.gpus:g} GPU: ask for less with --workers, --cpus or "
+            "--gpus"
         )
     if resources.slots is not None and resources.slots > fits:
         raise SettingError(
-            f"--slots {resources.slots} do not fit: {fits} slot(s) of {shape.workers} worker(s) x "
-            f"{shape.cpus:g} CPU, {shape.gpus:g} GPU fit {cluster.cpus:g} CPU and {cluster.gpus:g} GPU"
+            f"--slots {resources.slots} do not fit: {where} has {cluster.cpus:g} CPU and {cluster.gpus:g} "
+            f"GPU, room for {fits} slot(s) of {shape.workers} worker(s) x {shape.cpus:g} CPU, "
+            f"{shape.gpus:g} GPU"
         )
     return max(1, min(resources.slots or fits, trials))
+
+
+def _workers_on(node: tuple[float, float], cpus: float, gpus: float) -> int:
+    """Workers that one node holds; a worker's GPU is never pieced together from two."""
+    has_cpus, has_gpus = node
+    fits = int((has_cpus + 1e-6) // cpus) if cpus else 10**6
+    if gpus:
+        on_gpus = int(has_gpus) * int((1 + 1e-6) // gpus) if gpus <= 1 else int(has_gpus // gpus)
+        fits = min(fits, on_gpus)
+    return fits

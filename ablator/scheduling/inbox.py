@@ -36,6 +36,8 @@ class Inbox:
         self._max_attempts = max_attempts
         self._assignment: _Assignment | None = None
         self._ended: OrderedDict[str, _Assignment] = OrderedDict()
+        self.ended = 0
+        """Trials that came to an end here, in whatever way."""
         self._changed = asyncio.Event()
         self._closing = False
         self._broken: str | None = None
@@ -88,6 +90,7 @@ class Inbox:
         if current is not None:
             current.events.append({"finished": {**summary, "attempts": current.attempts}})
             current.done = True
+            self.ended += 1
             # Whoever follows this trial may ask for its end after the slot has taken the next one.
             self._ended[identity] = current
             while len(self._ended) > _REMEMBERED:

@@ -49,7 +49,10 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         limit: int,
         on_event: OnEvent,
         outcome: Callable[[Ticket, dict[str, Any] | None], Record],
+        stopping: bool = False,
     ) -> None:
+        """`limit`: trials live at once. `stopping`: whether trials are stopped early, so that pruned
+        records of the ledger are results here."""
         super().__init__()
         self._tickets = deque(tickets)
         self._sources = list(sources)
@@ -57,6 +60,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self._limit = limit
         self._on_event = on_event
         self._outcome = outcome
+        self._stopping = stopping
         self._live: dict[str, Ticket] = {}
         self._waiting: dict[str, list[Source | None]] = {}
         self.statuses: dict[str, str] = {}
@@ -70,7 +74,11 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         """Tune asks for a trial: its config, None (later), or FINISHED."""
         if len(self._live) >= self._limit:
             return None
-        ticket, source = self._next()
+        try:
+            ticket, source = self._next()
+        except Exception as problem:  # noqa: BLE001 - Tune would let running trials hang
+            self._give_up(problem)
+            return None
         if ticket is None:
             done = not self._tickets and all(s.exhausted for s in self._sources)
             return str(Searcher.FINISHED) if done else None
@@ -101,6 +109,9 @@ class TrialQueue(Searcher):  # type: ignore[misc]
 
     def _known(self, identity: str) -> Record | None:
         record = self._store.ledger.get(identity)
+        if record is not None and record.status == "pruned" and not self._stopping:
+            self._store.ledger.drop_pruned([identity])
+            return None
         # What failed in an earlier run is tried again, what failed in this one is not.
         if record is None and self.statuses.get(identity) == "failed":
             record = self._store.ledger.failure(identity)
@@ -116,9 +127,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         try:
             record = self._outcome(ticket, None if error else result)
         except Exception as problem:  # noqa: BLE001 - Tune would swallow it and wait for ever
-            self.error = problem
-            self._tickets.clear()
-            self._sources.clear()
+            self._give_up(problem)
             return
         self.statuses[ticket.identity] = record.status
         for source in self._waiting.pop(ticket.identity):
@@ -136,6 +145,12 @@ class TrialQueue(Searcher):  # type: ignore[misc]
                 text=record.error or "",
             )
         )
+
+    def _give_up(self, problem: Exception) -> None:
+        """Start nothing more; the sweep raises the problem when what runs has ended."""
+        self.error = problem
+        self._tickets.clear()
+        self._sources.clear()
 
     def ticket_of(self, trial_id: str) -> Ticket | None:
         """The ticket of a trial that is live in Tune."""

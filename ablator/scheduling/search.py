@@ -7,7 +7,7 @@ import hashlib
 import math
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ablator.contracts.events import Ticket
@@ -63,6 +63,24 @@ class OptunaSource:
         self._tickets: deque[Ticket] = deque()
         self._open: list[_Open] = []
 
+    def observe(self, records: Mapping[str, Record]) -> int:
+        """Tell the sampler of finished trials that lie in the space, whoever trained them: the study's own
+        arms, or other studies. They cost nothing and are no samples. Returns how many points they were."""
+        drawn = {identity for sample in self._again for identity in sample.identities}
+        told: set[str] = set()
+        for identity, record in records.items():
+            point = self._plan.point_of(record.spec) if identity not in drawn else None
+            if point is None or record.status != "completed":
+                continue
+            same = [self._plan.trial(point, seed).identity for seed in self._plan.seeds]
+            found = [records[i] for i in same if i in records and self._metric in records[i].metrics]
+            if identity not in same or len(found) < len(same) or same[0] in told:
+                continue
+            told.add(same[0])
+            value = math.fsum(r.metrics[self._metric] for r in found) / len(found)
+            self._study.tell(self._ask(point), value)
+        return len(told)
+
     @property
     def exhausted(self) -> bool:
         """Whether every point's tickets are given out."""
@@ -107,8 +125,9 @@ class OptunaSource:
                 continue
             sample.missing.discard(record.identity)
             sample.statuses.append(record.status)
-            if record.status in ("completed", "pruned"):
-                sample.values.append(record.metrics[self._metric])
+            value = record.metrics.get(self._metric)
+            if value is not None:
+                sample.values.append(value)
                 sample.curves.append(record.curves)
             if not sample.missing:
                 self._open.remove(sample)
@@ -118,7 +137,7 @@ class OptunaSource:
         import optuna
 
         states = optuna.trial.TrialState
-        if not set(sample.statuses) <= {"completed", "pruned"}:
+        if not set(sample.statuses) <= {"completed", "pruned"} or not sample.values:
             # A diverged or failed point has no number; the sampler learns that it failed.
             self._study.tell(sample.trial, state=states.FAIL)
             return

@@ -8,6 +8,7 @@ restarted by Ray Train and take the unfinished ticket again; its checkpoint is i
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import threading
 from typing import Any
@@ -31,8 +32,8 @@ class SlotShape:
     """Training processes; more than one train one trial together (DDP)."""
     cpus: float = 1
     """Per worker."""
-    gpus: float = 0
-    """Per worker; fractions share a device."""
+    gpus: float | None = None
+    """Per worker; fractions share a device; None: one where the cluster has any."""
 
 
 class Slot(Inbox):
@@ -47,24 +48,28 @@ class Slot(Inbox):
         threading.Thread(target=self._keep_workers, daemon=True).start()
 
     def _keep_workers(self) -> None:
-        """Run one worker group after the other; each serves a bounded number of trials."""
-        life = 0
-        while not self._closing:
+        """Run one worker group after the other; each serves a bounded number of trials. A slot is broken
+        when its workers died too often without any trial coming to an end."""
+        for life in itertools.count():
+            ended = self.ended
             try:
                 self._trainer(f"slot-{self.number}-{os.getpid()}-{life}").fit()
             except Exception as error:  # noqa: BLE001 - told to whoever waits for this slot
-                self._broken = f"slot {self.number} lost its workers: {error}"
+                if self.ended == ended:
+                    self._broken = f"slot {self.number} lost its workers: {error}"
+                    return
+            if self._closing:
                 return
-            life += 1
 
     def _trainer(self, name: str) -> TorchTrainer:
         shape = self._shape
-        resources = {"CPU": shape.cpus} | ({"GPU": shape.gpus} if shape.gpus else {})
+        # A hundredth is left for Tune's light actors, which would wait for ever on a full machine.
+        resources = {"CPU": 0.99 * shape.cpus} | ({"GPU": shape.gpus} if shape.gpus else {})
         return TorchTrainer(
             serve,
             train_loop_config={"inbox": self._handle, "settings": self._settings},
             scaling_config=ScalingConfig(
-                num_workers=shape.workers, use_gpu=shape.gpus > 0, resources_per_worker=resources
+                num_workers=shape.workers, use_gpu=bool(shape.gpus), resources_per_worker=resources
             ),
             run_config=RunConfig(
                 name=name,

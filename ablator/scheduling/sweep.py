@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal
 
 import ray
@@ -17,7 +17,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ablator.contracts.events import Event, OnEvent, Ticket
 from ablator.contracts.record import Record
 from ablator.results.store import Store
-from ablator.scheduling.cluster import Resources, cluster, slots_for
+from ablator.scheduling.cluster import Resources, cluster, shape_on, slots_for
 from ablator.scheduling.proxy import TrialProxy
 from ablator.scheduling.queue import Source, TrialQueue
 from ablator.scheduling.slot import start_slots
@@ -51,6 +51,8 @@ class SweepSettings:
     metric: str = "top1"
     mode: Literal["max", "min"] = "max"
     stop: EarlyStop | None = None
+    spared: frozenset[str] = frozenset()
+    """Identities that early stopping leaves alone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,13 +81,14 @@ def sweep(
     """
     with cluster(settings.resources) as there:
         count = slots_for(settings.resources, there, expected)
+        shape = shape_on(settings.resources, there)
         scratch = _scratch(store)
         store.tickets.mkdir(exist_ok=True)
         slots = start_slots(
             count,
-            settings.resources.shape,
+            shape,
             SlotSettings(
-                store=str(store.root), execution=settings.execution, threads=_threads(settings.resources)
+                store=str(store.root), execution=settings.execution, threads=max(1, int(shape.cpus))
             ),
             lockstep=settings.stop is not None,
             max_attempts=_MAX_ATTEMPTS,
@@ -94,7 +97,13 @@ def sweep(
         on_event(Event(kind="slots", slot=count, text="joined" if there.joined else "started"))
         outcomes = _Outcomes(store, slots)
         queue = TrialQueue(
-            tickets, sources, store=store, limit=count + 1, on_event=on_event, outcome=outcomes.read
+            tickets,
+            sources,
+            store=store,
+            limit=count + 1,
+            on_event=on_event,
+            outcome=outcomes.read,
+            stopping=settings.stop is not None,
         )
         try:
             _tune(queue, slots, store=store, settings=settings, on_event=on_event, scratch=scratch)
@@ -115,10 +124,6 @@ def _scratch(store: Store) -> str:
         if time.time() - old.stat().st_mtime > _STALE_S:
             shutil.rmtree(old, ignore_errors=True)
     return tempfile.mkdtemp(dir=place)
-
-
-def _threads(resources: Resources) -> int:
-    return max(1, int(resources.shape.cpus))
 
 
 def _tune(
@@ -143,12 +148,12 @@ def _tune(
         # Ray's own remarks on its own interfaces; a user can do nothing about them.
         warnings.simplefilter("ignore")
         tune.Tuner(
-            tune.with_resources(proxy, {"cpu": 0.01}),
+            tune.with_resources(proxy, {"cpu": 0.001}),
             tune_config=tune.TuneConfig(
                 metric=settings.metric,
                 mode=settings.mode,
                 search_alg=queue,
-                scheduler=_scheduler(settings.stop),
+                scheduler=_scheduler(settings.stop, settings.spared),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -164,18 +169,41 @@ def _tune(
         ).fit()
 
 
-def _scheduler(stop: EarlyStop | None) -> TrialScheduler:
+def _scheduler(stop: EarlyStop | None, spared: Collection[str]) -> TrialScheduler:
     if stop is None:
         return FIFOScheduler()
     if stop.kind == "asha":
-        return ASHAScheduler(
+        return _Asha(
+            spared,
             time_attr="epoch",
             # ASHA ends a trial that reaches max_t; the last epoch's end is the worker's to tell.
             max_t=max(stop.max_epochs, stop.grace_epochs) + 1,
             grace_period=stop.grace_epochs,
             reduction_factor=stop.reduction,
         )
-    return MedianStoppingRule(time_attr="epoch", grace_period=stop.grace_epochs)
+    return _Median(spared, time_attr="epoch", grace_period=stop.grace_epochs)
+
+
+class _Sparing:
+    """Leaves the baseline's trials alone: without them no other row can be compared with anything."""
+
+    def __init__(self, spared: Collection[str], **options: Any) -> None:
+        super().__init__(**options)
+        self._spared = frozenset(spared)
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Tune asks whether to go on."""
+        if trial.config["trial"] in self._spared:
+            return str(TrialScheduler.CONTINUE)
+        return str(super().on_trial_result(controller, trial, result))  # type: ignore[misc]
+
+
+class _Asha(_Sparing, ASHAScheduler):  # type: ignore[misc]
+    """Successive halving that spares the baseline."""
+
+
+class _Median(_Sparing, MedianStoppingRule):  # type: ignore[misc]
+    """Median stopping that spares the baseline."""
 
 
 class _Relay(tune.Callback):  # type: ignore[misc]
@@ -218,6 +246,7 @@ class _Outcomes:
     def __init__(self, store: Store, slots: list[Any]) -> None:
         self._store = store
         self._slots = slots
+        self._began = time.time()
 
     def read(self, ticket: Ticket, result: dict[str, Any] | None) -> Record:
         """The record of a trial that Tune says is over; commits it where the worker could not."""
@@ -225,9 +254,10 @@ class _Outcomes:
         if known is not None:
             return known
         status = result.get("status") if result is not None else None
-        if status == "failed":
+        if status in ("failed", "lost"):
+            # Of several workers one may have said why before all were ended.
             failure = self._store.ledger.failure(ticket.identity)
-            if failure is not None:
+            if failure is not None and failure.finished >= self._began:
                 return failure
         if result is not None and status is None:
             return self._prune(ticket, result)
@@ -245,7 +275,7 @@ class _Outcomes:
         curve = {k: float(v) for k, v in flat.items() if k != "epochs"}
         record = pruned_record(ticket, curve, started=time.time() - float(result.get("time_total_s", 0)))
         self._store.ledger.commit(record)
-        self._store.checkpoint(ticket.identity).unlink(missing_ok=True)
+        shutil.rmtree(self._store.checkpoints(ticket.identity), ignore_errors=True)
         return self._store.ledger.get(ticket.identity) or record
 
 

@@ -68,8 +68,6 @@ class Report:
     """The metric that arms are compared by."""
     rows: Literal["arms"] = "arms"
     """What a row is."""
-    columns: tuple[str, ...] = ()
-    """Further columns, by name; empty shows all that were measured."""
     reported: dict[str, ReportedValue | dict[str, ReportedValue]] = dataclasses.field(default_factory=dict)
     """The source's own numbers: label to the metric's value, or to several values by name; NaN is a
     run that diverged there; `baseline` stands for the baseline's label."""
@@ -105,8 +103,6 @@ class Study:
     """Where the table is published."""
     question: str = ""
     """What the table answers."""
-    expect: str = ""
-    """What its result should look like, for whoever runs it."""
     base: str | dict[str, Any] = dataclasses.field(default_factory=dict)
     """Recipe that the study starts from: a file relative to this one, or its sections."""
     task: str | None = None

@@ -68,7 +68,7 @@ def _explain(cls: type, data: Any, error: ValidationError, where: str, prefix: s
     rules: dict[tuple[int | str, ...], list[str]] = {}
     values: dict[tuple[int | str, ...], Any] = {}
     for item in error.errors(include_url=False):
-        keys, value = _locate(item["loc"], data)
+        keys, value = _locate(item["loc"], data, missing=item["type"] == "missing")
         values[keys] = value
         rule = _rule(cls, keys, cast(Mapping[str, Any], item))
         if rule not in rules.setdefault(keys, []):
@@ -95,15 +95,16 @@ def _line(path: str, rules: Sequence[str], value: Any) -> str:
     return f"{prefix}must be {wanted}, not {value!r}{hint}"
 
 
-def _locate(loc: Sequence[int | str], data: Any) -> tuple[tuple[int | str, ...], Any]:
-    """The keys of pydantic's location that are in the data (it also names branches of unions)."""
+def _locate(loc: Sequence[int | str], data: Any, *, missing: bool) -> tuple[tuple[int | str, ...], Any]:
+    """The keys of pydantic's location that are in the data (it also names branches of unions), and the
+    last one of a key that is missing."""
     keys: list[int | str] = []
     value = data
     for position, part in enumerate(loc):
         inside = (
             part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
         )
-        last = isinstance(value, dict) and position == len(loc) - 1 and str(part).isidentifier()
+        last = missing and isinstance(value, dict) and position == len(loc) - 1
         if inside:
             keys.append(part)
             value = value[part]

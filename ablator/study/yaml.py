@@ -21,6 +21,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own attribute)
 
 
+_KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = (
     ("null", r"~|null|Null|NULL|", "~nN"),
@@ -68,10 +69,11 @@ def parse(text: str, where: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
+        line = f":{mark.line + 1}" if mark and "\n" in text else ""
         raise SettingError(f"{where}{line}: not valid YAML: {error.problem or error}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise SettingError(f"{where}: not valid YAML: {error}") from None
+        why = " ".join(str(error).split())
+        raise SettingError(f"{where}: not valid YAML: {why}") from None
 
 
 def read(path: Path, kind: str) -> dict[str, Any]:
@@ -84,7 +86,8 @@ def read(path: Path, kind: str) -> dict[str, Any]:
         raise SettingError(f"{kind} {path}: cannot be read: {error}") from None
     document = parse(text, str(path))
     if not isinstance(document, dict):
-        raise SettingError(f"{path}: a {kind} is a mapping of keys to values, not {type(document).__name__}")
+        found = "the file is empty" if document is None else f"this is {_KINDS.get(type(document), 'not')}"
+        raise SettingError(f"{path}: a {kind} is a mapping of keys to values, and {found}")
     return {str(key): value for key, value in document.items()}
 
 

@@ -39,6 +39,7 @@ class Classification:
 
     def __init__(self, num_classes: int, label_smoothing: float) -> None:
         self.num_classes = num_classes
+        self.measures: tuple[str, ...] = ("top1", "top5", "loss") if num_classes > TOP_K else ("top1", "loss")
         self._hard = LabelSmoothingCrossEntropy(smoothing=label_smoothing)
         self._soft = SoftTargetCrossEntropy()
 

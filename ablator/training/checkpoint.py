@@ -98,13 +98,32 @@ def load(path: Path, tag: str) -> dict[str, Any] | None:
             held = torch.load(file, map_location="cpu", weights_only=True)
         form, written, state = held["format"], held["tag"], held["state"]
     except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise StoreError(f"checkpoint {path} is damaged ({_first_line(error)}); {REMEDY}") from error
+        raise _damage(path, error) from error
     if form != _FORMAT:
         raise StoreError(f"checkpoint {path} has format {form}, this version reads {_FORMAT}; {REMEDY}")
     if written != tag:
         raise StoreError(f"checkpoint {path} belongs to another trial ({written!r}, not {tag!r}); {REMEDY}")
     assert isinstance(state, dict)
     return state
+
+
+def verify(path: Path) -> None:
+    """Compare the file with its checksum, without loading it; nothing happens where there is none. Raises
+    StoreError where it is damaged."""
+    try:
+        with path.open("rb") as file:
+            _check_digest(file)
+    except FileNotFoundError:  # a trial that another process has just finished
+        return
+    except OSError as error:
+        raise _damage(path, error) from error
+
+
+def _damage(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"checkpoint {path} is damaged ({_first_line(error)}); `ablator run --repair STUDY` moves it aside, "
+        f"or {REMEDY}"
+    )
 
 
 def _check_digest(file: BinaryIO) -> None:

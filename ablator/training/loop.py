@@ -25,6 +25,8 @@ from ablator.training.losses import NotFiniteError
 from ablator.training.step import Stepper, autocast
 
 _ALONE = World()
+_AVERAGED = "ema_"
+"""Begins the names of what is measured with the weight average."""
 
 
 def train(
@@ -92,8 +94,17 @@ def evaluate(
                 output, _ = model(images_BCHW.to(device, non_blocking=True))
             metrics.update(output.float(), target.to(device, non_blocking=True))
     model.train(mode)
-    found = metrics.compute()
-    return {"val_loss" if name == "loss" else name: float(value) for name, value in found.items()}
+    return {_recorded(name): float(value) for name, value in metrics.compute().items()}
+
+
+def metric_names(task: Task, settings: TrainSettings) -> tuple[str, ...]:
+    """The metrics of a finished trial: the task's, and those of the weight average where there is one."""
+    names = tuple(_recorded(name) for name in task.measures)
+    return names if settings.ema_decay is None else (*names, *(_AVERAGED + name for name in names))
+
+
+def _recorded(name: str) -> str:
+    return "val_loss" if name == "loss" else name
 
 
 class _Trial:
@@ -194,7 +205,7 @@ class _Trial:
         self._cost.lap(None)
         found: dict[str, float] = {}
         average = self._stepper.average
-        for prefix, model in (("", self._stepper.model), ("ema_", average.module if average else None)):
+        for prefix, model in (("", self._stepper.model), (_AVERAGED, average.module if average else None)):
             if model is not None:
                 _share_buffers(model, self._world)
                 metrics = evaluate(model, self._task, self._batches, self._device, self._settings.precision)

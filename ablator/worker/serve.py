@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,11 @@ class SlotSettings:
 
 
 def serve(config: dict[str, Any]) -> None:
-    """Take and run trials until the inbox is closed or the processes' life is over. `config`: `inbox`, the slot's actor handle, and
-    `settings`, a SlotSettings. Runs on every worker of the slot."""
+    """Take and run trials until the inbox is closed or the processes' life is over.
+
+    `config`: `inbox`, the slot's actor handle, and `settings`, a SlotSettings. Runs on every worker of
+    the slot.
+    """
     settings: SlotSettings = config["settings"]
     inbox = config["inbox"]
     torch.set_num_threads(settings.threads)
@@ -58,9 +62,11 @@ def serve(config: dict[str, Any]) -> None:
         if taken is None:
             return
         ticket = Ticket(**taken["ticket"])
-        record = runner.run(
-            ticket, attempts=taken["attempts"], on_progress=_reporter(inbox, ticket.identity, share, world)
-        )
+        # Asked once for all workers: between two looks another process may finish the trial.
+        record = share(functools.partial(runner.answer, ticket))
+        if record is None:
+            report = _reporter(inbox, ticket.identity, share, world)
+            record = runner.run(ticket, attempts=taken["attempts"], on_progress=report)
         if world.rank == 0:
             summary: dict[str, Any] = {"status": "stopped"}
             if record is not None:

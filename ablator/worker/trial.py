@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
+import shutil
 import time
 import traceback
 
@@ -13,6 +13,7 @@ import torch
 
 from ablator.assembly.build import assemble
 from ablator.assembly.check import Size, check
+from ablator.assembly.preflight import model_key
 from ablator.contracts.events import Ticket
 from ablator.contracts.protocols import DataInfo, OnProgress, World
 from ablator.contracts.record import Record
@@ -48,27 +49,36 @@ class TrialRunner:
         self.execution = execution
         self.world = world
         self.device = device
-        self._versions = {**environment(), **_machine(device)}
+        self._versions = {**environment(), **_machine(device), "workers": str(world.size)}
         self._sizes: dict[str, Size] = {}
+        self._compiled = ""
 
     def run(self, ticket: Ticket, *, attempts: int, on_progress: OnProgress) -> Record | None:
         """Train the ticket's trial and commit its record; None where `on_progress` ended it.
 
         A trial that another process has finished meanwhile is answered from the ledger. An exception
-        of the trial becomes a *failed* record; it does not leave this method.
+        of the trial becomes a *failed* record. With one worker it does not leave this method; with several
+        it does, because the others wait for this one in the middle of a step, and only Ray Train's end of
+        the whole group frees them.
         """
-        done = self.store.ledger.get(ticket.identity)
-        if done is not None:
+        if self.world.size == 1 and (done := self.answer(ticket)) is not None:
             return done
         started = time.time()
         try:
             record = self._train(ticket, attempts=attempts, started=started, on_progress=on_progress)
-        except Exception as error:  # noqa: BLE001 - whatever a trial raises is that trial's result
+        except Exception as error:
             record = self._failed(ticket, error, attempts=attempts, started=started)
+            if self.world.size > 1:
+                self.store.ledger.commit(record)
+                raise
         if record is not None and self.world.rank == 0:
             self.store.ledger.commit(record)
-            self.store.checkpoint(ticket.identity).unlink(missing_ok=True)
+            shutil.rmtree(self.store.checkpoints(ticket.identity), ignore_errors=True)
         return record
+
+    def answer(self, ticket: Ticket) -> Record | None:
+        """The trial's record, where it is finished already."""
+        return self.store.ledger.get(ticket.identity)
 
     def _train(
         self, ticket: Ticket, *, attempts: int, started: float, on_progress: OnProgress
@@ -84,6 +94,7 @@ class TrialRunner:
             workers=self.execution.loader_workers,
         )
         size = self._size(spec, batches.info)
+        self._forget_compiled(spec)
         assembly = assemble(spec, batches.info)
         outcome = train(
             assembly.model,
@@ -118,11 +129,16 @@ class TrialRunner:
             finished=time.time(),
         )
 
+    def _forget_compiled(self, spec: TrialSpec) -> None:
+        """Drop compiled code before a model of another shape: torch gives up compiling, in silence, after a
+        few different ones in one process."""
+        key = model_key(spec)
+        if self.execution.compile and key != self._compiled:
+            torch.compiler.reset()
+        self._compiled = key
+
     def _size(self, spec: TrialSpec, info: DataInfo) -> Size:
-        plain = spec.to_json()
-        for key in ("seed", "train", "augment"):
-            plain.pop(key)
-        key = json.dumps([plain, len(info.classes)], sort_keys=True)
+        key = f"{len(info.classes)} {model_key(spec)}"
         if key not in self._sizes:
             self._sizes[key] = check(spec, info)
         return self._sizes[key]
@@ -166,4 +182,8 @@ def pruned_record(ticket: Ticket, curve: dict[str, float], *, started: float) ->
 
 def _machine(device: torch.device) -> dict[str, str]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"device": name, "threads": str(torch.get_num_threads()), "cores": str(os.cpu_count() or 1)}
+    return {
+        "device": name,
+        "threads": str(torch.get_num_threads()),
+        "cores": str(len(os.sched_getaffinity(0))),
+    }

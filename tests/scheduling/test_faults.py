@@ -113,7 +113,10 @@ def run(undisturbed: Undisturbed, tmp_path: Path) -> Iterator[Run]:
 
 
 def random_moment(run: Run) -> None:
-    """Some trials are finished, others are in the middle."""
+    """Some trials are finished, others are in the middle. `ABLATOR_FAULTS` repeats a moment."""
+    seed = int(os.environ.get("ABLATOR_FAULTS", time.time_ns() % 10**6))
+    print(f"ABLATOR_FAULTS={seed}")
+    random.seed(seed)
     run.wait_for_records(random.randint(1, TRIALS - 4))
     time.sleep(random.random())
 
@@ -150,7 +153,8 @@ def test_after_the_run_died_the_same_command_goes_on(
         os.kill(run.process.pid, signal.SIGKILL)
     else:
         run.kill(victim)
-    assert run.end() != 0
+    # Orphaned workers may finish what is left before a driver notices that its raylet is gone.
+    assert run.end() != 0 or len(stamps(run.store)) == TRIALS
     # Workers that outlive the driver for a moment may still finish what they are at.
     time.sleep(6)
     before = stamps(run.store)

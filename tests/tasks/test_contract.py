@@ -42,6 +42,7 @@ def test_the_main_metric_is_measured_and_improves_in_its_direction(entry) -> Non
         metrics = task.metrics("cpu")
         metrics.update(sign * 5 * torch.eye(10), target_B)
         values = metrics.compute()
+        assert set(values) == set(task.measures)
         assert all(math.isfinite(value) for value in values.values())
         found.append(values[task.metric])
     right, wrong = found

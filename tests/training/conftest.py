@@ -120,6 +120,7 @@ class ToyMetrics:
 class ToyTask:
     metric = "top1"
     mode = "max"
+    measures = ("top1", "loss")
 
     def loss(self, output: Tensor, target: Tensor) -> Mapping[str, Tensor]:
         return {"ce": nn.functional.cross_entropy(output, target)}

@@ -1,0 +1,124 @@
+"""Slots in other shapes and places: several workers a trial, early stopping, a cluster that is there."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablator.results.store import Store
+
+pytestmark = pytest.mark.slow
+
+Cli = Callable[..., Any]
+
+
+def records(store: Path) -> dict[str, Any]:
+    ledger = Store(store).ledger
+    return ledger.load(ledger.identities())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, write_study: Callable[..., Path]) -> Path:
+    """MoTo behind every block, the last one included: some of its weights get no gradient."""
+    folder = tmp_path_factory.mktemp("slots")
+    arms = [{"label": "MoTo", "set": {"moto.blocks": "0:2", "tokenprop.scale": 16}}]
+    return write_study(folder, "slots", arms, seeds=1)
+
+
+@pytest.fixture(scope="module")
+def alone(study: Path, cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Records of the study with one worker a trial."""
+    store = tmp_path_factory.mktemp("alone")
+    assert cli("run", study, "--store", store, "--json").code == 0
+    return records(store)
+
+
+def test_two_workers_train_the_same_trial(
+    study: Path, alone: dict[str, Any], cli: Cli, tmp_path: Path
+) -> None:
+    done = cli("run", study, "--store", tmp_path, "--workers", 2, "--json")
+    assert done.code == 0, done.err
+    together = records(tmp_path)
+    assert together.keys() == alone.keys(), "how many workers train is no part of a trial's identity"
+    for identity, record in together.items():
+        first, same = record.curves[0], alone[identity].curves[0]
+        # Gradients are summed in another order, which grows from step to step.
+        assert first["train_loss"] == pytest.approx(same["train_loss"], rel=2e-2)
+        assert first["val_loss"] == pytest.approx(same["val_loss"], rel=5e-2)
+
+
+@pytest.fixture
+def running_cluster() -> Iterator[str]:
+    """A cluster of `ray start`, as a user may have; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ray = Path(sys.executable).parent / "ray"
+    command = [ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=3"]
+    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    head = subprocess.Popen(
+        [*map(str, command), "--block"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert head.poll() is None, "ray start ended"
+
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        # `ray stop` would end every cluster of this machine.
+        os.killpg(head.pid, 15)
+        head.wait(60)
+
+
+def test_a_cluster_that_is_there_is_joined_and_left_running(
+    study: Path, alone: dict[str, Any], cli: Cli, running_cluster: str, tmp_path: Path
+) -> None:
+    done = cli("run", study, "--store", tmp_path, "--address", running_cluster, "--json")
+    assert done.code == 0, done.err
+    joined = records(tmp_path)
+    assert {i: r.metrics for i, r in joined.items()} == {i: r.metrics for i, r in alone.items()}
+    host, port = running_cluster.split(":")
+    with socket.socket() as probe:
+        assert probe.connect_ex((host, int(port))) == 0, "the cluster is not ours to end"
+
+
+@pytest.mark.parametrize(
+    "stop", [{"kind": "asha", "grace_epochs": 1, "reduction": 2}, {"kind": "median"}], ids=["asha", "median"]
+)
+def test_early_stopping_prunes_and_a_study_without_it_trains_to_the_end(
+    cli: Cli, write_study: Callable[..., Path], tmp_path: Path, stop: dict[str, Any]
+) -> None:
+    arms = [{"label": "lr {lr}", "design": "grid", "set": {"train.lr": [1e-3, 1e-9, 2e-9, 3e-9, 4e-9, 5e-9]}}]
+    common = {"seeds": 1, "set": {"train.epochs": 6, "train.warmup_epochs": 0}}
+    stopping = write_study(tmp_path, "stopping", arms, stop=stop, **common)
+    store = tmp_path / "store"
+    done = cli("run", stopping, "--store", store, "--json")
+    assert done.code == 0, done.err
+    account = done.json
+    assert account["pruned"] >= 1
+    assert account["pruned"] + account["completed"] == account["planned"] == 7
+    pruned = [r for r in records(store).values() if r.status == "pruned"]
+    assert all(r.curves[-1]["epoch"] < 6 for r in pruned)
+    assert all(r.spec["train"]["lr"] != 2e-3 for r in pruned), "the baseline is spared"
+    again = cli("run", stopping, "--store", store, "--json")
+    assert (again.json["trained"], again.json["cached"]) == (0, 7)
+    whole = write_study(tmp_path, "whole", arms, **common)
+    done = cli("run", whole, "--store", store, "--json")
+    assert done.json["trained"] == len(pruned), "only what was pruned is trained, to its end"
+    assert {r.status for r in records(store).values()} == {"completed"}
