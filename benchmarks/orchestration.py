@@ -1,6 +1,6 @@
 """What ablator costs a trial beyond the training itself, against plain Ray Tune + TorchTrainer.
 
-    python benchmarks/orchestration.py                       # 100 trials against 4, about five minutes
+    python benchmarks/orchestration.py                       # 100 trials against 4, up to five minutes
     python benchmarks/orchestration.py --trials 20 --plain 0 # ablator alone
 
 Every trial trains for nothing: one epoch of two steps on 8×8 images, with one block of 16 channels. Three
@@ -292,8 +292,8 @@ def show(process: Timeline, ours: Timeline, plain: Timeline | None) -> dict[str,
     """Print the tables; the figures that the comparison comes to."""
     work = process.work
     found = {"work": work, "overhead": overhead(ours, work), "steady": ours.marginal - work / ours.at_once}
-    print("| seconds | process | ablator | plain |\n|---|---:|---:|---:|")
     parts = [process, ours, *([plain] if plain else [])]
+    print(f"| seconds | {' | '.join(part.part for part in parts)} |\n|---|{'---:|' * len(parts)}")
     for field in dataclasses.fields(Timeline)[1:]:
         cells = [getattr(part, field.name) for part in parts]
         texts = [str(cell) if isinstance(cell, int) else f"{cell:.3f}" for cell in cells]

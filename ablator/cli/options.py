@@ -62,7 +62,9 @@ StoreFolder = Annotated[
 Repair = Annotated[
     bool,
     typer.Option(
-        "--repair", help="Move damaged records aside and train their trials again.", rich_help_panel=_STUDY
+        "--repair",
+        help="Move damaged records and checkpoints aside and train their trials again.",
+        rich_help_panel=_STUDY,
     ),
 ]
 Slots = Annotated[

@@ -16,7 +16,7 @@ from ablator.errors import ClusterError, SettingError
 from ablator.scheduling.address import answers, running_address
 from ablator.scheduling.slot import SlotShape
 
-_KNOBS = {
+KNOBS = {
     # Report and health polling of a worker group; the default of 2 s delays every restart.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
@@ -77,13 +77,13 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
     Raises ClusterError where a cluster was named and does not answer, and SettingError, before Ray is
     started, where this machine has no room for a single slot.
     """
-    for name, value in _KNOBS.items():
+    for name, value in KNOBS.items():
         os.environ.setdefault(name, value)
     address = _address(resources.address)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is not None:
         # A cluster that runs already has an environment of its own.
-        options["runtime_env"] = {"env_vars": {k: v for k, v in _KNOBS.items() if "TUNE" not in k}}
+        options["runtime_env"] = {"env_vars": {k: v for k, v in KNOBS.items() if "TUNE" not in k}}
     else:
         slots_for(resources, _this_machine(), trials=resources.slots or 1)
         options["num_cpus"] = _cores()
@@ -91,7 +91,8 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
         ray.init(address=address or "local", **options)
     except Exception as error:
         where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
-        raise ClusterError(f"cannot {where}: {error}") from error
+        hint = "; where it asks for a token, set RAY_AUTH_MODE=token" if address else ""
+        raise ClusterError(f"cannot {where}: {error}{hint}") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         found = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -13,6 +13,7 @@ from ray import tune
 
 _CLAIM_S = 0.02
 """Between two looks for a free slot."""
+_AWAY_S = 0.5
 _QUIET_S = 1.0
 """Without early stopping, epochs are passed on at most this often: each costs the driver time."""
 
@@ -68,7 +69,12 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
 
     def _follow(self) -> list[dict[str, Any]]:
         assert self._slot is not None
-        answer = ray.get(self._slots[self._slot].follow.remote(self._identity, self._seen))
+        try:
+            answer = ray.get(self._slots[self._slot].follow.remote(self._identity, self._seen))
+        except ray.exceptions.ActorUnavailableError:
+            # The slot's actor is away for the moment; whether it is gone, the next question tells.
+            time.sleep(_AWAY_S)
+            return []
         if isinstance(answer, str):
             raise RuntimeError(answer)
         return list(answer)

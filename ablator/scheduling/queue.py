@@ -47,17 +47,20 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         *,
         store: Store,
         limit: int,
+        search_limit: int | None = None,
         on_event: OnEvent,
         outcome: Callable[[Ticket, dict[str, Any] | None], Record],
         stopping: bool = False,
     ) -> None:
-        """`limit`: trials live at once. `stopping`: whether trials are stopped early, so that pruned
-        records of the ledger are results here."""
+        """`limit`: trials live at once, waiting ones included; `search_limit`: the same once only searches
+        have some left, whose sampler should see results before it draws more; `stopping`: whether trials
+        are stopped early, so that pruned records of the ledger are results here."""
         super().__init__()
         self._tickets = deque(tickets)
         self._sources = list(sources)
         self._store = store
         self._limit = limit
+        self._search_limit = limit if search_limit is None else search_limit
         self._on_event = on_event
         self._outcome = outcome
         self._stopping = stopping
@@ -72,7 +75,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Tune asks for a trial: its config, None (later), or FINISHED."""
-        if len(self._live) >= self._limit:
+        if len(self._live) >= (self._limit if self._tickets else self._search_limit):
             return None
         try:
             ticket, source = self._next()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 import shutil
 import tempfile
 import time
@@ -27,6 +29,8 @@ from ablator.worker.trial import Execution, failed_record, pruned_record
 _MAX_ATTEMPTS = 4
 """Starts of one trial, deaths of its worker included, before it counts as failed."""
 _PROXY_RETRIES = 3
+_HEAD = "node:__internal_head__"
+"""A resource of 1.0 that the head node of every Ray cluster has."""
 _STALE_S = 7 * 24 * 3600.0
 
 
@@ -100,7 +104,8 @@ def sweep(
             tickets,
             sources,
             store=store,
-            limit=count + 1,
+            limit=2 * (count + 1),
+            search_limit=count + 2,
             on_event=on_event,
             outcome=outcomes.read,
             stopping=settings.stop is not None,
@@ -136,6 +141,12 @@ def _tune(
     scratch: str,
 ) -> None:
     worst = float("-inf") if settings.mode == "max" else float("inf")
+    # One follower more than there are slots, so that a slot never waits for one. Tune keeps a finished
+    # trial's actor for the next trial only while trials are staged that cannot start yet: their number is
+    # bounded by a resource that every cluster has, and the queue stages more than fit. Without this bound
+    # Tune would start a process for nearly every short trial.
+    proxies = len(slots) + 1
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(proxies)
     proxy = tune.with_parameters(
         TrialProxy,
         slots=slots,
@@ -148,7 +159,7 @@ def _tune(
         # Ray's own remarks on its own interfaces; a user can do nothing about them.
         warnings.simplefilter("ignore")
         tune.Tuner(
-            tune.with_resources(proxy, {"cpu": 0.001}),
+            tune.with_resources(proxy, {"cpu": 0.001, _HEAD: math.floor(1e4 / proxies) / 1e4}),
             tune_config=tune.TuneConfig(
                 metric=settings.metric,
                 mode=settings.mode,

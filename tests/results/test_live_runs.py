@@ -279,7 +279,8 @@ def test_what_a_server_did_not_answer_is_there_once(
 ) -> None:
     from mlflow import MlflowClient
 
-    real, trial, lost = getattr(MlflowClient, method), make_trial(1), []
+    real, trial = getattr(MlflowClient, method), make_trial(1)
+    lost: list[str] = []
 
     def lose_the_first_answer(*args: Any, **kwargs: Any) -> Any:
         of_study = kwargs.get("run_name") == "moto_n"
@@ -326,10 +327,16 @@ def test_odd_metrics_do_not_reach_the_trial(
     store: Store, mirror_of: Callable[..., Mirror], make_trial: MakeTrial
 ) -> None:
     mirror, trial = mirror_of(), make_trial(1)
-    about = {"identity": trial.identity, "label": trial.label, "arm": trial.arm, "seed": trial.seed}
-    mirror.progress(**about, metrics={"top1": "many"}, epoch=1)  # type: ignore[arg-type]
-    mirror.progress(**about, metrics={}, epoch=2)  # type: ignore[arg-type]
-    mirror.progress(**about, metrics={"top1": math.inf, "a, b": 1.0}, epoch=3)  # type: ignore[arg-type]
+    odd: Any = "many"
+    about: dict[str, Any] = {
+        "identity": trial.identity,
+        "label": trial.label,
+        "arm": trial.arm,
+        "seed": trial.seed,
+    }
+    mirror.progress(**about, metrics={"top1": odd}, epoch=1)
+    mirror.progress(**about, metrics={}, epoch=2)
+    mirror.progress(**about, metrics={"top1": math.inf, "a, b": 1.0}, epoch=3)
     live = wait_for(store, [3])
     assert math.isnan(curve_of(store, live)[0][1])
     assert curve_of(store, live, "a_ b") == [(3, 1.0)]

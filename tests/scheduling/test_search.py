@@ -203,3 +203,38 @@ def test_no_more_trials_are_live_than_allowed(planned: Callable[..., Plan], tmp_
     assert isinstance(queue.suggest("b"), dict)
     assert queue.suggest("c") is None
     assert len(list(store.tickets.glob("*.json"))) == 2
+
+
+def test_the_sampler_learns_from_trials_that_are_there_for_free(
+    planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    plan = planned(sampler="tpe")
+    (search,) = plan.searches
+    store = Store.open(tmp_path / "store")
+    elsewhere = [search.trial({"moto.n": n, "moto.partition": "soft"}, 0) for n in (2, 4)]
+    for trial in (*elsewhere, *plan.trials):
+        store.ledger.commit(record(trial.identity, trial.spec.to_json()))
+    source = source_of(search, store)
+    known = store.ledger.load(store.ledger.identities())
+    assert source.observe(known) == 2, "the baseline has no MoTo and is no point of this space"
+    assert store.journal("s").read() == [], "what was not asked for is no sample"
+    trained = drain(queue_of(store, [source]), store)
+    assert trained <= 4
+    assert len(store.journal("s").read()) == 24
+    assert source_of(search, store).observe(known) == 0, "the journal's points are told once"
+
+
+def test_pruned_trials_are_results_only_where_trials_are_stopped_early(
+    planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    (search,) = planned(sampler="random").searches
+    store = Store.open(tmp_path / "store")
+    cell = search.trial({"moto.n": 2, "moto.partition": "soft"}, 0)
+    store.ledger.commit(
+        Record(identity=cell.identity, status="pruned", spec=cell.spec.to_json(), metrics={"top1": 1.0})
+    )
+    queue = queue_of(store, [source_of(search, store)])
+    drain(queue, store)
+    after = store.ledger.get(cell.identity)
+    assert after is not None
+    assert after.status == "completed"

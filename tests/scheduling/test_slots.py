@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from ablator.results.store import Store
+from ablator.scheduling.address import answers, running_address
 
 pytestmark = pytest.mark.slow
 
@@ -61,41 +63,34 @@ def running_cluster() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    ray = Path(sys.executable).parent / "ray"
-    command = [ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=3"]
-    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    ray = str(Path(sys.executable).parent / "ray")
     head = subprocess.Popen(
-        [*map(str, command), "--block"],
+        [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--block"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=environment,
         start_new_session=True,
     )
     try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+        deadline = time.monotonic() + 90
+        while (address := running_address()) is None or not address.endswith(f":{port}"):
             assert head.poll() is None, "ray start ended"
-
-            time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
+            assert time.monotonic() < deadline, "ray start took too long"
+            time.sleep(0.2)
+        yield address
     finally:
         # `ray stop` would end every cluster of this machine.
-        os.killpg(head.pid, 15)
+        os.killpg(head.pid, signal.SIGTERM)
         head.wait(60)
 
 
 def test_a_cluster_that_is_there_is_joined_and_left_running(
     study: Path, alone: dict[str, Any], cli: Cli, running_cluster: str, tmp_path: Path
 ) -> None:
-    done = cli("run", study, "--store", tmp_path, "--address", running_cluster, "--json")
+    done = cli("run", study, "--store", tmp_path, "--json")
     assert done.code == 0, done.err
     joined = records(tmp_path)
     assert {i: r.metrics for i, r in joined.items()} == {i: r.metrics for i, r in alone.items()}
-    host, port = running_cluster.split(":")
-    with socket.socket() as probe:
-        assert probe.connect_ex((host, int(port))) == 0, "the cluster is not ours to end"
+    assert answers(running_cluster), "the cluster is not ours to end"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""How many slots fit, counted by node and by device."""
+
+from __future__ import annotations
+
+import pytest
+
+from ablator.errors import ClusterError, SettingError
+from ablator.scheduling.cluster import Cluster, Resources, cluster, shape_on, slots_for
+from ablator.scheduling.slot import SlotShape
+
+
+def there(*nodes: tuple[float, float]) -> Cluster:
+    return Cluster(joined=True, nodes=nodes)
+
+
+def slots(shape: SlotShape, *nodes: tuple[float, float], asked: int | None = None, trials: int = 99) -> int:
+    return slots_for(Resources(slots=asked, shape=shape), there(*nodes), trials)
+
+
+@pytest.mark.parametrize(
+    ("shape", "nodes", "expected"),
+    [
+        (SlotShape(cpus=1, gpus=0), [(2, 0)], 2),
+        (SlotShape(cpus=3, gpus=0), [(4, 0)] * 3, 3),
+        (SlotShape(cpus=1, gpus=0.6), [(16, 2)], 2),
+        (SlotShape(cpus=1, gpus=0.25), [(16, 2)], 8),
+        (SlotShape(cpus=4, gpus=1), [(8, 8), (64, 2)], 4),
+        (SlotShape(cpus=1, gpus=1, workers=4), [(8, 2), (8, 2), (8, 3)], 1),
+        (SlotShape(cpus=1, gpus=2), [(8, 5)], 2),
+    ],
+)
+def test_what_fits_is_never_pieced_together(
+    shape: SlotShape, nodes: list[tuple[float, float]], expected: int
+) -> None:
+    assert slots(shape, *nodes) == expected
+
+
+def test_there_are_no_more_slots_than_trials() -> None:
+    assert slots(SlotShape(gpus=0), (64, 0), trials=3) == 3
+    assert slots(SlotShape(gpus=0), (64, 0), asked=2) == 2
+
+
+def test_gpus_are_used_where_there_are_any() -> None:
+    assert shape_on(Resources(), there((8, 1))).gpus == 1
+    assert shape_on(Resources(), there((8, 0))).gpus == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "asked", "words"),
+    [
+        (SlotShape(cpus=9, gpus=0), None, "--cpus"),
+        (SlotShape(gpus=1), None, "0 GPU"),
+        (SlotShape(gpus=0), 5, "--slots 5"),
+        (SlotShape(gpus=1.5), None, "whole GPUs"),
+        (SlotShape(gpus=0.5, workers=2), None, "share a GPU"),
+    ],
+)
+def test_what_does_not_fit_says_what_there_is(shape: SlotShape, asked: int | None, words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        slots(shape, (4, 0), asked=asked)
+
+
+def test_an_address_without_a_cluster_is_refused_at_once() -> None:
+    with (
+        pytest.raises(ClusterError, match="nothing answers"),
+        cluster(Resources(address="127.0.0.1:1")),
+    ):
+        raise AssertionError("there is no cluster")
