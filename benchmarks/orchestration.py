@@ -211,7 +211,9 @@ def run_plain(trials: int, slots: int, folder: Path) -> Timeline:
     at_once = slots or os.cpu_count() or 1
     store = Store.open(folder / "store")
     todo = tickets(max(trials, 2 * SEEDS))[:trials]
-    ray.init(num_cpus=(os.cpu_count() or 1) + 1, logging_level=logging.ERROR, log_to_driver=False)
+    ray.init(
+        address="local", num_cpus=(os.cpu_count() or 1) + 1, logging_level=logging.ERROR, log_to_driver=False
+    )
     tuner = tune.Tuner(
         # At the default of one CPU for the function beside one for its worker, two trials on two cores
         # would wait for each other for ever.

@@ -145,7 +145,9 @@ def _tune(
     # trial's actor for the next trial only while trials are staged that cannot start yet: their number is
     # bounded by a resource that every cluster has, and the queue stages more than fit. Without this bound
     # Tune would start a process for nearly every short trial.
+    # Ray Train's own guards (0.001 a slot) need the rest of that resource.
     proxies = len(slots) + 1
+    share = math.floor(1e4 * max(0.2, 0.95 - 0.0015 * len(slots)) / proxies) / 1e4
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(proxies)
     proxy = tune.with_parameters(
         TrialProxy,
@@ -159,7 +161,7 @@ def _tune(
         # Ray's own remarks on its own interfaces; a user can do nothing about them.
         warnings.simplefilter("ignore")
         tune.Tuner(
-            tune.with_resources(proxy, {"cpu": 0.001, _HEAD: math.floor(1e4 / proxies) / 1e4}),
+            tune.with_resources(proxy, {"cpu": 0.001, _HEAD: share}),
             tune_config=tune.TuneConfig(
                 metric=settings.metric,
                 mode=settings.mode,
