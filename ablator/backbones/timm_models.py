@@ -42,9 +42,10 @@ def create(model_name: str, constructor: type, options: Mapping[str, Any], **arg
     try:
         model = timm.create_model(model_name, pretrained=False, **arguments, **options)
     except (TypeError, ValueError, AssertionError, RuntimeError, ArithmeticError, LookupError) as error:
-        made = {**options, **{k: v for k, v in arguments.items() if k == "img_size"}}
-        given = ", ".join(f"{name}={value!r}" for name, value in made.items()) or "its own defaults"
-        raise SettingError(f"model.name {model_name!r} cannot be built with {given}: {error}") from error
+        given = [f"model.options.{name}={value!r}" for name, value in options.items()]
+        given += [f"data.image_size={value!r}" for name, value in arguments.items() if name == "img_size"]
+        made = ", ".join(given) or "its own defaults"
+        raise SettingError(f"model.name {model_name!r} cannot be built with {made}: {error}") from error
     assert isinstance(model, nn.Module)
     return model
 
