@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,7 +196,9 @@ def _mlflow(store: Path, uri: str | None) -> str:
         return "off; `ablator sync` writes everything to the store's own database"
     if uri is not None:
         return without_secrets(uri)
-    return "ablator ui" + ("" if store == Path(".ablator") else f" --store {store}")
+    # As it was called here, which in a fresh checkout is a path into .venv.
+    command = "ablator" if shutil.which("ablator") else os.path.relpath(sys.argv[0])
+    return f"{command} ui" + ("" if store == Path(".ablator") else f" --store {store}")
 
 
 def _short(path: Path) -> str:
