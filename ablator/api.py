@@ -11,7 +11,7 @@ import dataclasses
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from ablator import data
 from ablator.contracts.events import Event, OnEvent
@@ -22,10 +22,8 @@ from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
 from ablator.plan.searching import SearchPlan
 from ablator.plan.trial import Trial
-from ablator.report.building import account, build_table
-from ablator.report.search import SearchPoint, SearchTable, build_search
-from ablator.report.table import Account, RowSpec, Table, TableSpec
-from ablator.report.writing import write_report
+from ablator.report.building import account
+from ablator.report.table import Account
 from ablator.results.journal import Journal
 from ablator.results.mirror import Mirror
 from ablator.results.outbox import MirrorTrial
@@ -36,6 +34,7 @@ from ablator.results.tracking import check_server
 from ablator.results.versions import code_state
 from ablator.study.loading import load
 from ablator.study.schema import Stop, Study
+from ablator.tables import Results, Summary, collect, drawn, found_records, mode_of, summarise, table_spec
 
 if TYPE_CHECKING:
     from ablator.scheduling.cluster import Resources
@@ -47,55 +46,6 @@ DEFAULT_STORE = ".ablator"
 _MIRROR_SECONDS = 60.0
 _INTERRUPTED_SECONDS = 2.0
 _OBSERVED = 5000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What a run came to, in trials. planned = completed + failed + diverged + pruned + cached + missing."""
-
-    planned: int
-    """Different trials of the arms, and every sample (times seeds) of the searches."""
-    trained: int
-    """Trials that this run started."""
-    completed: int
-    cached: int
-    """Answered by the ledger: from earlier runs, other studies, or repeats within a search."""
-    failed: int
-    diverged: int
-    pruned: int
-    missing: int
-    seconds: float
-    """Wall time of the run."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether every planned trial has a result; a divergence is one, a failure is not."""
-        return self.failed == 0 and self.missing == 0
-
-    def line(self) -> str:
-        """The account as an equation."""
-        return (
-            f"{self.planned} planned = {self.completed} completed + {self.failed} failed + {self.diverged} "
-            f"diverged + {self.pruned} pruned + {self.cached} cached"
-            + (f" + {self.missing} missing" if self.missing else "")
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Results:
-    """A study's table, and what is behind it."""
-
-    plan: Plan
-    table: Table
-    records: Mapping[str, Record]
-    """By identity; failures included."""
-    summary: Summary
-    files: Mapping[str, Path]
-    """Written reports by name: table.md, table.tex, table.csv, page.html, results.json."""
-    mirror_left: int = 0
-    """Trials and reports that MLflow has not got yet; `sync` sends them."""
-    mirror_problem: str | None = None
-    """Why, in one line."""
 
 
 def plan(study: Study | str | Path, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Plan:
@@ -129,7 +79,8 @@ def run(
     if mlflow not in (None, "off"):
         check_server(mlflow)
     if repair:
-        store.ledger.repair([trial.identity for trial in planned.trials])
+        # Of all studies: a search learns from every record, and a damaged one would stop it.
+        store.ledger.repair()
     if planned.stop is None:
         store.ledger.drop_pruned(planned.unique())
     journals = {search.arm: _journal(store, planned, search) for search in planned.searches}
@@ -143,8 +94,8 @@ def run(
         statuses, answered = _sweep(
             planned, missing, searches, journals, store, mirror, resources, execution, on_event
         )
-        results = _results(planned, store, journals, profile, overrides)
-        summary = _summary(planned, before, statuses, answered, searches, results.records)
+        results = collect(planned, store, journals, profile, overrides)
+        summary = summarise(planned, before, statuses, answered, searches)
         _mirror_all(mirror, planned, results, journals)
     except BaseException:
         # What MLflow has not got is in the outbox; whoever interrupts does not want to wait for it.
@@ -170,7 +121,7 @@ def report(
     planned = plan(study, profile=profile, overrides=overrides)
     store = _open(store)
     journals = {search.arm: _journal(store, planned, search) for search in planned.searches}
-    return _results(planned, store, journals, profile, overrides)
+    return collect(planned, store, journals, profile, overrides)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,13 +150,13 @@ def status(
 
     planned = plan(study, profile=profile, overrides=overrides)
     store = _open(store)
-    records = _records(store, planned.unique())
+    records = found_records(store, planned.unique())
     out = {path.stem for path in store.tickets.glob("*.json")}
     running = [t for i, t in planned.unique().items() if i in out and i not in records]
     drawn = {s.label: (len(_journal(store, planned, s).read()), s.samples) for s in planned.searches}
     entries = [1 for target, name in waiting(store) if name == planned.study.study for _ in (target,)]
     return State(
-        account=account(_table_spec(planned, profile, overrides, ()), records),
+        account=account(table_spec(planned, profile, overrides, ()), records),
         running=tuple((trial.label, trial.seed) for trial in running),
         samples=drawn,
         waiting=len(entries),
@@ -282,7 +233,7 @@ def _sweep(
     from ablator.worker.trial import Execution
 
     resources = resources or Resources()
-    metric, mode = planned.study.report.metric, _mode(planned)
+    metric, mode = planned.study.report.metric, mode_of(planned)
     trials = [*missing, *_samples_of(searches)]
     preflight(trials, workers=resources.shape.workers, metric=metric)
     stop = planned.stop
@@ -378,7 +329,7 @@ def _mirror_trial(trial: Trial, record: Record) -> MirrorTrial:
 
 
 def _mirror_all(mirror: Mirror, planned: Plan, results: Results, journals: Mapping[int, Journal]) -> None:
-    for trial in [*planned.unique().values(), *_drawn(planned, journals)]:
+    for trial in [*planned.unique().values(), *drawn(planned, journals)]:
         if trial.identity in results.records:
             mirror.trial(_mirror_trial(trial, results.records[trial.identity]))
     metrics = {k: float(v) for k, v in dataclasses.asdict(results.table.account).items() if v is not None}
@@ -392,140 +343,3 @@ def _sampled(planned: Plan, journals: Mapping[int, Journal], identity: str) -> T
             if identity in sample.identities:
                 return search.trial(sample.point, search.seeds[sample.identities.index(identity)])
     return None
-
-
-def _drawn(planned: Plan, journals: Mapping[int, Journal]) -> list[Trial]:
-    found: dict[str, Trial] = {}
-    for search in planned.searches:
-        for sample in journals[search.arm].read()[: search.samples]:
-            for seed, identity in zip(search.seeds, sample.identities, strict=True):
-                if identity not in found:
-                    found[identity] = search.trial(sample.point, seed)
-    return list(found.values())
-
-
-def _records(store: Store, identities: Collection[str]) -> dict[str, Record]:
-    """Final records, and the failures of trials that have none."""
-    records = store.ledger.load(identities)
-    for identity in identities:
-        if identity not in records and (failure := store.ledger.failure(identity)) is not None:
-            records[identity] = failure
-    return records
-
-
-def _results(
-    planned: Plan,
-    store: Store,
-    journals: Mapping[int, Journal],
-    profile: str | None,
-    overrides: Sequence[str],
-) -> Results:
-    samples = {search.arm: journals[search.arm].read()[: search.samples] for search in planned.searches}
-    drawn = {i for arm in samples.values() for sample in arm for i in sample.identities}
-    records = _records(store, {*planned.unique(), *drawn})
-    metric, mode = planned.study.report.metric, _mode(planned)
-    tables: list[SearchTable] = []
-    best: list[RowSpec] = []
-    for search in planned.searches:
-        points = [_point(sample, records, metric) for sample in samples[search.arm]]
-        tables.append(build_search(search.label, metric, mode, [p for p in points if p is not None]))
-        reported = planned.reported.get(search.label, {})
-        best += _best_row(search, tables[-1], samples[search.arm], reported)
-    table = build_table(_table_spec(planned, profile, overrides, best), records, tables)
-    files = write_report(table, store.reports(planned.study.study) / planned.profile)
-    nothing = Summary(
-        planned=0, trained=0, completed=0, cached=0, failed=0, diverged=0, pruned=0, missing=0, seconds=0.0
-    )
-    return Results(plan=planned, table=table, records=records, summary=nothing, files=files)
-
-
-def _point(sample: Any, records: Mapping[str, Record], metric: str) -> SearchPoint | None:
-    """A sample as a point; None while a trial of it has no record."""
-    found = [records[i] for i in sample.identities if i in records]
-    if len(found) < len(sample.identities):
-        return None
-    bad = next((r.status for r in found if r.status != "completed"), None)
-    value = None if bad else sum(r.metrics[metric] for r in found) / len(found)
-    return SearchPoint(
-        params=sample.point, value=value, status=bad or "completed", identity=sample.identities[0]
-    )
-
-
-def _best_row(
-    search: SearchPlan, table: SearchTable, samples: Sequence[Any], reported: Mapping[str, float]
-) -> list[RowSpec]:
-    if table.best is None:
-        return []
-    sample = next(s for s in samples if s.identities[0] == table.best.identity)
-    return [
-        RowSpec(
-            label=f"{search.label} (best)",
-            changes=sample.point,
-            identities=tuple(zip(search.seeds, sample.identities, strict=True)),
-            reported=reported,
-            chosen_from=len(table.points),
-        )
-    ]
-
-
-def _mode(planned: Plan) -> Literal["max", "min"]:
-    """Whether more of the study's metric is better: not of losses."""
-    return "min" if planned.study.report.metric.endswith("loss") else "max"
-
-
-def _table_spec(
-    planned: Plan, profile: str | None, overrides: Sequence[str], best: Sequence[RowSpec]
-) -> TableSpec:
-    study = planned.study
-    rows = [
-        RowSpec(
-            label=arm.label,
-            changes=arm.changes,
-            identities=tuple((trial.seed, trial.identity) for trial in planned.of(arm)),
-            reported=planned.reported.get(arm.label, {}),
-        )
-        for arm in planned.arms
-        if arm.kind != "search"
-    ]
-    options = [f"--profile {profile}"] if profile else []
-    options += [f"--set {override}" for override in overrides]
-    return TableSpec(
-        study=study.study,
-        question=study.question,
-        source=study.source,
-        profile=planned.profile,
-        metric=study.report.metric,
-        mode=_mode(planned),
-        baseline=study.baseline.label,
-        rows=(*rows, *best),
-        notes=(*planned.notes, *((study.report.note,) if study.report.note else ())),
-        command=" ".join(["ablator run", study.file or f"<{study.study}>", *options]),
-    )
-
-
-def _summary(
-    planned: Plan,
-    before: Mapping[str, Record],
-    statuses: Mapping[str, str],
-    answered: int,
-    searches: Sequence[SearchPlan],
-    records: Mapping[str, Record],
-) -> Summary:
-    settled = [s for s in planned.searches if s not in searches]
-    total = len(planned.unique()) + sum(s.samples * len(s.seeds) for s in planned.searches)
-    counts = {state: list(statuses.values()).count(state) for state in ("completed", "failed", "diverged")}
-    pruned = list(statuses.values()).count("pruned")
-    cached = len(before) + answered + sum(s.samples * len(s.seeds) for s in settled)
-    missing = total - sum(counts.values()) - pruned - cached
-    assert missing >= 0, "every trial is counted once"
-    return Summary(
-        planned=total,
-        trained=len(statuses),
-        completed=counts["completed"],
-        cached=cached,
-        failed=counts["failed"],
-        diverged=counts["diverged"],
-        pruned=pruned,
-        missing=missing,
-        seconds=0.0,
-    )
