@@ -86,7 +86,9 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
         options["runtime_env"] = {"env_vars": {k: v for k, v in KNOBS.items() if "TUNE" not in k}}
     else:
         slots_for(resources, _this_machine(), trials=resources.slots or 1)
-        options["num_cpus"] = _cores()
+        # One more than there are: where a slot's actor dies, its worker group's share is not given back at
+        # once, and the slot's new group would wait for it.
+        options["num_cpus"] = _cores() + 1
     try:
         ray.init(address=address or "local", **options)
     except Exception as error:
@@ -97,7 +99,7 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
     try:
         found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in found)
-        yield Cluster(joined=address is not None, nodes=nodes)
+        yield Cluster(joined=True, nodes=nodes) if address is not None else _this_machine()
     finally:
         ray.shutdown()
 
