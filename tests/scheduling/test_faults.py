@@ -173,10 +173,3 @@ def test_the_run_survives_the_death_of_a_part(undisturbed: Undisturbed, run: Run
     run.kill(victim)
     assert run.end() == 0, run.log.read_text()
     check_all_is_there(undisturbed, run.store)
-
-
-def test_the_run_survives_the_death_of_a_slot(undisturbed: Undisturbed, run: Run) -> None:
-    random_moment(run)
-    run.kill("ray::Slot")
-    assert run.end() == 0, run.log.read_text()
-    check_all_is_there(undisturbed, run.store)
