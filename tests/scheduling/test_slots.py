@@ -1,4 +1,4 @@
-"""Slots in other shapes and places: several workers a trial, early stopping, a cluster that is there."""
+"""Slots in other shapes and places: several workers a trial, a cluster that is there."""
 
 from __future__ import annotations
 
@@ -91,27 +91,3 @@ def test_a_cluster_that_is_there_is_joined_and_left_running(
     joined = records(tmp_path)
     assert {i: r.metrics for i, r in joined.items()} == {i: r.metrics for i, r in alone.items()}
     assert answers(running_cluster), "the cluster is not ours to end"
-
-
-def test_early_stopping_prunes_and_a_study_without_it_trains_to_the_end(
-    cli: Cli, write_study: Callable[..., Path], tmp_path: Path
-) -> None:
-    arms = [{"label": "lr {lr}", "design": "grid", "set": {"train.lr": [1e-3, 1e-9, 2e-9, 3e-9, 4e-9, 5e-9]}}]
-    stop = {"kind": "asha", "grace_epochs": 1, "reduction": 2}
-    common = {"seeds": 1, "set": {"train.epochs": 6, "train.warmup_epochs": 0}}
-    stopping = write_study(tmp_path, "stopping", arms, stop=stop, **common)
-    store = tmp_path / "store"
-    done = cli("run", stopping, "--store", store, "--json")
-    assert done.code == 0, done.err
-    account = done.json
-    assert account["pruned"] >= 1
-    assert account["pruned"] + account["completed"] == account["planned"] == 7
-    pruned = [r for r in records(store).values() if r.status == "pruned"]
-    assert all(r.curves[-1]["epoch"] < 6 for r in pruned)
-    assert all(r.spec["train"]["lr"] != 2e-3 for r in pruned), "the baseline is spared"
-    again = cli("run", stopping, "--store", store, "--json")
-    assert (again.json["trained"], again.json["cached"]) == (0, 7)
-    whole = write_study(tmp_path, "whole", arms, **common)
-    done = cli("run", whole, "--store", store, "--json")
-    assert done.json["trained"] == len(pruned), "only what was pruned is trained, to its end"
-    assert {r.status for r in records(store).values()} == {"completed"}
