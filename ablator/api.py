@@ -87,8 +87,8 @@ def run(
     before = store.ledger.load(planned.unique())
     missing = [trial for identity, trial in planned.unique().items() if identity not in before]
     searches = [s for s in planned.searches if not _settled(s, journals[s.arm], store)]
-    drawn = {i for s in searches for sample in journals[s.arm].read() for i in sample.identities}
-    _check_checkpoints(store, {*(trial.identity for trial in missing), *drawn}, repair=repair)
+    sampled = {i for s in searches for sample in journals[s.arm].read() for i in sample.identities}
+    _check_checkpoints(store, {*(trial.identity for trial in missing), *sampled}, repair=repair)
     mirror = Mirror(store, mlflow, planned.study.study, code=code_state())
     try:
         statuses, answered = _sweep(
@@ -153,12 +153,12 @@ def status(
     records = found_records(store, planned.unique())
     out = {path.stem for path in store.tickets.glob("*.json")}
     running = [t for i, t in planned.unique().items() if i in out and i not in records]
-    drawn = {s.label: (len(_journal(store, planned, s).read()), s.samples) for s in planned.searches}
+    samples = {s.label: (len(_journal(store, planned, s).read()), s.samples) for s in planned.searches}
     entries = [1 for target, name in waiting(store) if name == planned.study.study for _ in (target,)]
     return State(
         account=account(table_spec(planned, profile, overrides, ()), records),
         running=tuple((trial.label, trial.seed) for trial in running),
-        samples=drawn,
+        samples=samples,
         waiting=len(entries),
     )
 
@@ -252,8 +252,9 @@ def _sweep(
         spared=frozenset(trial.identity for trial in planned.of(planned.arms[0])),
     )
     sources = [OptunaSource(search, journals[search.arm], metric=metric, mode=mode) for search in searches]
+    known = _finished(store) if sources else {}
     for source in sources:
-        source.observe(_finished(store))
+        source.observe(known)
     watch = _mirroring(planned, store, journals, mirror, on_event)
     outcome = sweep(
         [ticket_of(trial) for trial in missing],

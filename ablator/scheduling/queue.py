@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 
 from ablator.contracts.events import Event, OnEvent, Ticket
 from ablator.contracts.record import Record
+from ablator.contracts.settings import as_plain
 from ablator.results.store import Store
 
 
@@ -87,7 +88,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             return str(Searcher.FINISHED) if done else None
         self._waiting[ticket.identity] = [source]
         path = self._store.tickets / f"{ticket.identity}.json"
-        path.write_text(json.dumps(_plain(ticket)))
+        path.write_text(json.dumps(as_plain(ticket)))
         self._live[trial_id] = ticket
         return {"trial": ticket.identity}
 
@@ -168,12 +169,3 @@ class TrialQueue(Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: the ledger is what a resume starts from."""
-
-
-def _plain(ticket: Ticket) -> dict[str, Any]:
-    return {
-        "identity": ticket.identity,
-        "spec": ticket.spec,
-        "label": ticket.label,
-        "seed": ticket.seed,
-    }
