@@ -15,13 +15,27 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ablator.api import Results, Study, load, plan, report, run, status, sync
+    from ablator.api import (
+        Bound,
+        Results,
+        Study,
+        load,
+        plan,
+        plan_all,
+        report,
+        report_all,
+        run,
+        run_all,
+        status,
+        sync,
+    )
     from ablator.scheduling.cluster import Resources
     from ablator.worker.trial import Execution
 
     __version__: str
 
 __all__ = [
+    "Bound",
     "Execution",
     "Resources",
     "Results",
@@ -29,15 +43,34 @@ __all__ = [
     "__version__",
     "load",
     "plan",
+    "plan_all",
     "report",
+    "report_all",
     "run",
+    "run_all",
     "status",
     "sync",
 ]
 
 # Where each name lies. As text, because the rooms below import this package and must not lead back up.
 _HOMES = {
-    **dict.fromkeys(("Results", "Study", "load", "plan", "report", "run", "status", "sync"), "ablator.api"),
+    **dict.fromkeys(
+        (
+            "Bound",
+            "Results",
+            "Study",
+            "load",
+            "plan",
+            "plan_all",
+            "report",
+            "report_all",
+            "run",
+            "run_all",
+            "status",
+            "sync",
+        ),
+        "ablator.api",
+    ),
     "Resources": "ablator.scheduling.cluster",
     "Execution": "ablator.worker.trial",
 }

@@ -26,9 +26,19 @@ class Entry:
     """The settings dataclass, where the entry is a section of the study file."""
     summary: str = ""
     """One line for `ablator doctor` and the schema."""
+    section: str = ""
+    """The section's name, where it is not the entry's own."""
+    trains: bool = True
+    """Of a task: whether its trials train a model on images. One that measures instead has a section of its
+    own and none of data, augment, model and train."""
     check: str | None = None
     """`"module:function"` that raises, given the settings, for what is missing on this machine (such as
     weights); called before anything is spent."""
+
+    @property
+    def section_name(self) -> str:
+        """What the section of its settings is called."""
+        return self.section or self.name
 
     def load(self) -> Any:
         """The implementation; imports its module the first time."""
@@ -59,10 +69,20 @@ class Registry:
         *,
         settings: type | None = None,
         summary: str = "",
+        section: str = "",
+        trains: bool = True,
         check: str | None = None,
     ) -> None:
         """Register `target` as `name`; raises ValueError where the name is taken by something else."""
-        entry = Entry(name=name, target=target, settings=settings, summary=summary, check=check)
+        entry = Entry(
+            name=name,
+            target=target,
+            settings=settings,
+            summary=summary,
+            section=section,
+            trains=trains,
+            check=check,
+        )
         if self._entries.get(name, entry) != entry:
             raise ValueError(f"{self.kind} {name!r} is registered already, as {self._entries[name].target!r}")
         self._entries[name] = entry
@@ -91,7 +111,7 @@ OBJECTIVES = Registry("objective")
 DATASETS = Registry("data set")
 """Values of `data.name`."""
 TASKS = Registry("task")
-"""Values of `task`."""
+"""Values of `task`. One with settings brings a section, which specs of that task have."""
 FAMILIES = Registry("backbone family")
 """Backbone families; each says which model names it covers."""
 FEATURE_NETWORKS = Registry("feature network")

@@ -14,9 +14,12 @@ from ablator.plan.trial import Trial
 from ablator.report.building import build_table
 from ablator.report.search import SearchPoint, SearchTable, build_search
 from ablator.report.table import RowSpec, Table, TableSpec
-from ablator.report.writing import write_report
+from ablator.report.writing import write_bound, write_report
 from ablator.results.journal import Journal, Sample
 from ablator.results.store import Store
+
+_COSTS = ("ms_", "spread_ms_", "memory_mb_")
+"""What names of measured times and memory begin with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,10 @@ class Summary:
     pruned: int
     missing: int
     seconds: float
-    """Wall time of the run."""
+    """Wall time of the run; of several studies that ran together, of all of them."""
+    shared: int = 0
+    """Planned trials that an earlier study of the same run has too, so that they need no training of their
+    own."""
 
     @property
     def ok(self) -> bool:
@@ -66,6 +72,11 @@ class Results:
     """Trials and reports that MLflow has not got yet; `sync` sends them."""
     mirror_problem: str | None = None
     """Why, in one line."""
+
+
+def journals_of(store: Store, planned: Plan) -> dict[int, Journal]:
+    """The journals of a plan's searches, by index of the search's arm."""
+    return {s.arm: store.journal(f"{planned.study.study}-{s.id}") for s in planned.searches}
 
 
 def drawn(planned: Plan, journals: Mapping[int, Journal]) -> list[Trial]:
@@ -129,7 +140,7 @@ def _point(sample: Sample, records: Mapping[str, Record], metric: str) -> Search
 
 
 def _best_row(
-    search: SearchPlan, table: SearchTable, samples: Sequence[Sample], reported: Mapping[str, float]
+    search: SearchPlan, table: SearchTable, samples: Sequence[Sample], reported: Mapping[str, float | str]
 ) -> list[RowSpec]:
     if table.best is None:
         return []
@@ -146,8 +157,9 @@ def _best_row(
 
 
 def mode_of(planned: Plan) -> Literal["max", "min"]:
-    """Whether more of the study's metric is better: not of losses."""
-    return "min" if planned.study.report.metric.endswith("loss") else "max"
+    """Whether more of the study's metric is better: not of losses, times and memory."""
+    metric = planned.study.report.metric
+    return "min" if metric.endswith("loss") or metric.startswith(_COSTS) else "max"
 
 
 def table_spec(
@@ -161,6 +173,8 @@ def table_spec(
             changes=arm.changes,
             identities=tuple((trial.seed, trial.identity) for trial in planned.of(arm)),
             reported=planned.reported.get(arm.label, {}),
+            baseline=arm.kind == "baseline" and arm is not planned.arms[0],
+            against=arm.against,
         )
         for arm in planned.arms
         if arm.kind != "search"
@@ -174,6 +188,7 @@ def table_spec(
         profile=planned.profile,
         metric=study.report.metric,
         mode=mode_of(planned),
+        columns=study.report.columns,
         baseline=study.baseline.label,
         rows=(*rows, *best),
         notes=(*planned.notes, *((study.report.note,) if study.report.note else ())),
@@ -183,28 +198,72 @@ def table_spec(
 
 def summarise(
     planned: Plan,
-    before: Mapping[str, Record],
-    statuses: Mapping[str, str],
-    answered: int,
+    *,
+    before: Collection[str],
+    own: Mapping[str, str],
+    others: Mapping[str, str],
+    answers: Sequence[str],
     searches: Sequence[SearchPlan],
+    shared: int,
 ) -> Summary:
-    """A run's account, from what was there `before`, how the started trials ended (`statuses`), and how many
-    samples of the `searches` that were not settled were `answered` without training."""
+    """A study's account of a run, from what was there `before`, the statuses of the trials that were started
+    for it (`own`) and for other studies (`others`), by identity, those of the samples that were answered
+    without training, and the `searches` that were not settled."""
     settled = [s for s in planned.searches if s not in searches]
-    total = len(planned.unique()) + sum(s.samples * len(s.seeds) for s in planned.searches)
-    counts = {state: list(statuses.values()).count(state) for state in ("completed", "failed", "diverged")}
-    pruned = list(statuses.values()).count("pruned")
-    cached = len(before) + answered + sum(s.samples * len(s.seeds) for s in settled)
-    missing = total - sum(counts.values()) - pruned - cached
+    trials = planned.unique()
+    total = len(trials) + sum(s.samples * len(s.seeds) for s in planned.searches)
+    # What failed for another study is no answer for this one.
+    elsewhere = [others[i] for i in trials if i in others and i not in own and i not in before]
+    answered = [*answers, *elsewhere]
+    ends = list(own.values())
+    failed = ends.count("failed") + answered.count("failed")
+    completed, diverged, pruned = (ends.count(status) for status in ("completed", "diverged", "pruned"))
+    cached = len(before) + len(answered) - answered.count("failed")
+    cached += sum(s.samples * len(s.seeds) for s in settled)
+    missing = total - completed - failed - diverged - pruned - cached
     assert missing >= 0, "every trial is counted once"
     return Summary(
         planned=total,
-        trained=len(statuses),
-        completed=counts["completed"],
+        trained=len(own),
+        completed=completed,
         cached=cached,
-        failed=counts["failed"],
-        diverged=counts["diverged"],
+        failed=failed,
+        diverged=diverged,
         pruned=pruned,
         missing=missing,
         seconds=0.0,
+        shared=shared,
     )
+
+
+def add_up(summaries: Sequence[Summary]) -> Summary:
+    """The account of studies that ran together."""
+    counts = [field.name for field in dataclasses.fields(Summary) if field.name != "seconds"]
+    sums = {name: sum(getattr(summary, name) for summary in summaries) for name in counts}
+    return Summary(**sums, seconds=max((summary.seconds for summary in summaries), default=0.0))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bound:
+    """Several studies as one plan."""
+
+    results: tuple[Results, ...]
+    """One a study, in order."""
+    files: Mapping[str, Path]
+    """All tables in one: page.html, tables.md. None for a single study, whose own files are all."""
+
+    @property
+    def summary(self) -> Summary:
+        """The sums of the studies' accounts."""
+        return add_up([results.summary for results in self.results])
+
+
+def bind(found: Sequence[Results], store: Store) -> Bound:
+    """Write the tables of several studies as one page and one Markdown file. Raises StoreError where it
+    cannot."""
+    if len(found) == 1:
+        return Bound(results=tuple(found), files={})
+    profiles = dict.fromkeys(results.plan.profile for results in found)
+    # No study's name has a hyphen.
+    folder = store.reports("all-studies") / "-".join(profiles)
+    return Bound(results=tuple(found), files=write_bound([results.table for results in found], folder))

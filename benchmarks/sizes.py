@@ -1,6 +1,6 @@
 """Parameters and multiply-adds of the backbones with and without MoTo, beside the paper's Table 2.
 
-    python benchmarks/sizes.py                          # every backbone, about half a minute
+    python benchmarks/sizes.py                          # every backbone, about a minute
     python benchmarks/sizes.py --models DeiT-S          # some of them
     python benchmarks/sizes.py --page docs/sizes.md     # write the page that the documentation shows
 
@@ -38,7 +38,7 @@ class Printed:
     """One backbone of arXiv 2212.11115, Table 2: parameters in millions, multiply-adds in billions."""
 
     timm: str
-    """Its model name in timm."""
+    """Its name, as `model.name` takes it."""
     parameters: float
     gmacs: float
     moto_parameters: float
@@ -46,9 +46,18 @@ class Printed:
     moto_gmacs: float
     stages: int = 1
     """Embeddings that MoTo can follow."""
+    stem: bool = True
+    """Whether the tokenizer is a convolution, which MoTo's stem can take the place of."""
 
 
-def _printed(timm: str, baseline: tuple[float, float], moto: tuple[float, float], stages: int = 1) -> Printed:
+def _printed(
+    timm: str,
+    baseline: tuple[float, float],
+    moto: tuple[float, float],
+    *,
+    stages: int = 1,
+    stem: bool = True,
+) -> Printed:
     return Printed(
         timm=timm,
         parameters=baseline[0],
@@ -56,12 +65,16 @@ def _printed(timm: str, baseline: tuple[float, float], moto: tuple[float, float]
         moto_parameters=moto[0],
         moto_gmacs=moto[1],
         stages=stages,
+        stem=stem,
     )
 
 
 PAPER: dict[str, Printed] = {
     "DeiT-S": _printed("deit_small_patch16_224", (22.1, 4.6), (22.5, 4.8)),
     "DeiT-B": _printed("deit_base_patch16_224", (86.6, 17.6), (86.9, 17.9)),
+    "T2T-ViT-14": _printed("t2t_vit_14", (21.5, 5.2), (21.8, 5.4), stem=False),
+    "PVT-Small": _printed("pvt_small", (24.5, 3.8), (24.7, 4.0), stages=4),
+    "PVT-Medium": _printed("pvt_medium", (44.2, 6.7), (44.5, 6.9), stages=4),
     "Swin-T": _printed("swin_tiny_patch4_window7_224", (28.3, 4.5), (28.6, 4.7), stages=4),
     "Swin-S": _printed("swin_small_patch4_window7_224", (49.6, 8.7), (49.9, 8.9), stages=4),
     "PVTv2-B2": _printed("pvt_v2_b2", (25.4, 4.0), (25.6, 4.2), stages=4),
@@ -134,15 +147,16 @@ HEADER = (
 )
 
 
-def variants(stages: int) -> dict[str, dict[str, Any] | None]:
-    """Row name to the section `moto`, for a backbone with so many embeddings."""
+def variants(stages: int, stem: bool) -> dict[str, dict[str, Any] | None]:
+    """Row name to the section `moto`, for a backbone with so many embeddings, with or without a stem."""
     found: dict[str, dict[str, Any] | None] = {"none": None}
     for name, settings in POST.items():
         found[f"post, {name}"] = settings
     if stages > 1:
         for name, settings in POST.items():
             found[f"post, all stages, {name}"] = {"stages": "all", **settings}
-    found["stem"] = {"placement": "stem"}
+    if stem:
+        found["stem"] = {"placement": "stem"}
     return found
 
 
@@ -159,7 +173,7 @@ def rows(backbone: str) -> list[Row]:
     """Every line of one backbone, the baseline first."""
     paper = PAPER[backbone]
     made: list[Row] = []
-    for name, settings in variants(paper.stages).items():
+    for name, settings in variants(paper.stages, paper.stem).items():
         size = size_of(paper.timm, settings)
         parameters, gmacs = size.parameters / 1e6, size.gmacs
         made.append(
@@ -202,17 +216,20 @@ included; it does not see normalisation, softmax, activations, additions, poolin
 part of MoTo."""
 
 DIFFERENCES = """\
-All five baselines round to what the paper prints. With MoTo ours differ, because the paper publishes
-neither where MoTo sits nor what it is made of. It prints 0.2 to 0.4M more parameters on every backbone,
-whether the first embedding is 64 channels wide or 768, and nothing whose size follows that width C does
-that: `post` costs n·C for the layout, C²/4 for self-sampling and C² for the value convolution, which is
-too little behind a narrow first embedding (Swin, PVTv2) and too much on a wide one (DeiT-B) or over four
-stages. The layout with self-sampling over all stages comes near on Swin (+0.230M for a printed 0.3) and
-not on DeiT-S (+0.046M for 0.4). `stem` is the reading that fits DeiT-S, the backbone of the paper's
-other tables: a projection in two convolutions with MoTo on the 112 channels between them, 22.465M and
-4.746 GMACs for a printed 22.5M and 4.8. Its second convolution is as wide as the embedding (DeiT-B:
-+0.807M for 0.3), and where the first stride is 4 both are small (Swin, PVTv2). Differences of two
-printed values carry the rounding of both, up to 0.1 either way."""
+All baselines round to what the paper prints, but for the multiply-adds of T2T-ViT-14: 5.2 is what the
+repository of its authors gave until June 2021 and then corrected to 4.8, for the same weights. With MoTo
+ours differ, because the paper publishes neither where MoTo sits nor what it is made of. It prints 0.2 to
+0.4M more parameters on every backbone, whether the first embedding is 64 channels wide or 768, and
+nothing whose size follows that width C does that: `post` costs n·C for the layout, C²/4 for
+self-sampling and C² for the value convolution, which is too little behind a narrow first embedding
+(Swin, PVT, PVTv2) and too much on a wide one (DeiT-B) or over four stages. The layout with
+self-sampling over all stages comes near on Swin (+0.230M for a printed 0.3) and not on DeiT-S (+0.046M
+for 0.4). `stem` is the reading that fits DeiT-S, the backbone of the paper's other tables: a projection
+in two convolutions with MoTo on the 112 channels between them, 22.465M and 4.746 GMACs for a printed
+22.5M and 4.8. Its second convolution is as wide as the embedding (DeiT-B: +0.807M for 0.3), and where
+the first stride is 4 both are small (Swin, PVT, PVTv2). T2T-ViT's tokenizer is no convolution that a
+stem could take the place of. Differences of two printed values carry the rounding of both, up to 0.1
+either way."""
 
 
 def page(found: Sequence[Row]) -> str:

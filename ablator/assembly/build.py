@@ -13,8 +13,9 @@ from torch import nn
 
 from ablator.assembly.model import Tap, TrialModel
 from ablator.backbones.families import build as build_backbone
-from ablator.contracts.protocols import DataInfo, Task
-from ablator.errors import SeamError
+from ablator.backbones.starting import StartingWeights
+from ablator.contracts.protocols import Change, DataInfo, Probing, Seams, Task
+from ablator.errors import SeamError, SettingError
 from ablator.plan.spec import TrialSpec
 from ablator.registry import COMPONENTS, OBJECTIVES, TASKS
 
@@ -24,11 +25,14 @@ class Assembly:
     """A trial's objects, fresh."""
 
     model: TrialModel
+    """Trained on images; with `heads`, frozen, and its output are features."""
     task: Task
     notes: tuple[str, ...]
-    """Footnotes from components and objectives."""
+    """Footnotes from components, objectives, starting weights and the task."""
     changes: dict[str, tuple[str, ...]]
     """Component name to the seams that it changed."""
+    heads: nn.ModuleList | None = None
+    """Of a task that probes: trained in the model's place, on the model's features."""
 
 
 def assemble(spec: TrialSpec, info: DataInfo) -> Assembly:
@@ -36,32 +40,33 @@ def assemble(spec: TrialSpec, info: DataInfo) -> Assembly:
 
     Every part draws its initial weights from a stream of its own, derived from the trial's seed and
     the part's name: the backbone's weights are the same whatever is put into it. Works under
-    `torch.device("meta")`.
+    `torch.device("meta")`, where starting weights are not read.
 
-    Raises SettingError, UnknownName or SeamError where the spec cannot be built.
+    Raises SettingError, UnknownName, SeamError or WeightsError where the spec cannot be built.
     """
-    with _stream(spec.seed, "backbone"):
+    task = build_task(spec, info)
+    with random_stream(spec.seed, "backbone"):
         backbone, seams = build_backbone(
             spec.model, num_classes=len(info.classes), image_size=spec.data.image_size
         )
-    notes: list[str] = []
-    changes: dict[str, tuple[str, ...]] = {}
-    for name, settings in spec.components.items():
-        with _stream(spec.seed, name):
-            change = COMPONENTS.get(name).load()(seams, settings)
-        if not change.places:
-            raise SeamError(f"component {name!r} changed nothing in {spec.model.name!r} ({seams.family})")
-        changes[name] = change.places
-        notes.extend(change.notes)
+    start = _starting_weights(spec, backbone)
+    attached = _attach(spec, seams)
+    notes = [note for change in attached.values() for note in change.notes]
+    notes.extend(start.finish(backbone) if start is not None else ())
+    heads = _heads(spec, task, backbone)
+    if isinstance(task, Probing):
+        notes.extend(["the probed backbone is random"] if spec.model.weights is None else [])
+        notes.extend(task.notes)
     objectives: dict[str, nn.Module] = {}
     for name, settings in spec.objectives.items():
-        with _stream(spec.seed, name):
+        with random_stream(spec.seed, name):
             objective: Any = OBJECTIVES.get(name).load()(seams, settings)
         objectives[name] = objective
         notes.extend(objective.notes)
     tap = Tap() if objectives else None
     if tap is not None:
         seams.tokenizer().append(tap)
+    changes = {name: change.places for name, change in attached.items()}
     changed = {place for places in changes.values() for place in places}
     model = TrialModel(
         backbone,
@@ -71,21 +76,69 @@ def assemble(spec: TrialSpec, info: DataInfo) -> Assembly:
         std=info.std,
         partly_unreached=any(s.name in changed and not s.reaches_head for s in seams.blocks()),
     )
-    return Assembly(
-        model=model, task=build_task(spec, info), notes=tuple(dict.fromkeys(notes)), changes=changes
-    )
+    return Assembly(model=model, task=task, notes=tuple(dict.fromkeys(notes)), changes=changes, heads=heads)
 
 
 def build_task(spec: TrialSpec, info: DataInfo) -> Task:
     """What the output of `spec`'s model means. Raises SettingError."""
-    task: Task = TASKS.get(spec.task).load()(
-        num_classes=len(info.classes), label_smoothing=spec.train.label_smoothing
+    entry = TASKS.get(spec.task)
+    own: dict[str, Any] = {}
+    if entry.settings is not None:
+        own = {"settings": spec.task_settings[entry.section_name], "lr": spec.train.lr}
+    task: Task = entry.load()(
+        num_classes=len(info.classes), label_smoothing=spec.train.label_smoothing, **own
     )
     return task
 
 
+def _attach(spec: TrialSpec, seams: Seams) -> dict[str, Change]:
+    """Put the components into the backbone; what each of them did."""
+    done: dict[str, Change] = {}
+    for name, settings in spec.components.items():
+        with random_stream(spec.seed, name):
+            done[name] = COMPONENTS.get(name).load()(seams, settings)
+        if not done[name].places:
+            raise SeamError(f"component {name!r} changed nothing in {spec.model.name!r} ({seams.family})")
+    return done
+
+
+def _starting_weights(spec: TrialSpec, backbone: nn.Module) -> StartingWeights | None:
+    """What `model.weights` still holds for components, after filling the backbone."""
+    if spec.model.weights is None or next(backbone.parameters()).is_meta:
+        return None
+    start = StartingWeights(spec.model)
+    start.fill(backbone)
+    return start
+
+
+def _heads(spec: TrialSpec, task: Task, backbone: nn.Module) -> nn.ModuleList | None:
+    """Freeze `backbone` and take its classifier off, where the task trains heads on it."""
+    if not isinstance(task, Probing):
+        return None
+    _check_probe(spec)
+    model: Any = backbone
+    features: int = model.get_classifier().in_features
+    model.reset_classifier(0)
+    backbone.eval().requires_grad_(False)
+    with random_stream(spec.seed, "heads"):
+        return task.heads(features)
+
+
+def _check_probe(spec: TrialSpec) -> None:
+    """Features cannot be mixed or reconstructed as images are; one clipping would tie the heads together."""
+    broken = [f"{name} (it trains the backbone)" for name in spec.objectives]
+    for key in ("mixup", "cutmix", "clip_grad"):
+        value = getattr(spec.train, key)
+        broken += [f"train.{key} {value:g}"] if value else []
+    if broken:
+        raise SettingError(
+            f"task {spec.task} trains separate heads on features of a frozen backbone, which excludes "
+            f"{', '.join(broken)}; use train.mixup 0, train.cutmix 0, train.clip_grad null and no objective"
+        )
+
+
 @contextmanager
-def _stream(seed: int, part: str) -> Iterator[None]:
+def random_stream(seed: int, part: str) -> Iterator[None]:
     """Run the body in a random stream of its own and leave the surrounding one untouched."""
     digest = hashlib.sha256(f"{seed}/init/{part}".encode()).digest()
     with torch.random.fork_rng(devices=[]):

@@ -8,9 +8,11 @@ import math
 import torch
 from timm.layers import set_fused_attn
 from timm.layers.config import use_fused_attn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablator.assembly.build import assemble
+from ablator.assembly.operator import build_measurement, build_operator
 from ablator.contracts.protocols import DataInfo
 from ablator.plan.spec import TrialSpec
 
@@ -20,9 +22,9 @@ class Size:
     """What a trial's model weighs."""
 
     parameters: int
-    """Of the deployed model: backbone and components."""
+    """Of the deployed model: backbone and components, with one head where heads are tried side by side."""
     training_parameters: int
-    """With the decoders that only training needs."""
+    """With the decoders and further heads that only training needs."""
     gmacs: float
     """Billions of multiply-adds for one image (what papers print as GFLOPs), attention included."""
     notes: tuple[str, ...] = ()
@@ -51,15 +53,37 @@ def check(spec: TrialSpec, info: DataInfo) -> Size:
             # The counter follows gradients where there are any to follow, and meta tensors have none.
             assembly.model.eval().requires_grad_(False)
             with torch.no_grad(), counter:
-                assembly.model(image_BCHW)
+                features, _ = assembly.model(image_BCHW)
+                if assembly.heads is not None:
+                    assembly.heads[0](features)
     finally:
         set_fused_attn(fused)
-    model = assembly.model
-    deployed = sum(math.prod(p.shape) for p in model.backbone.parameters())
-    everything = sum(math.prod(p.shape) for p in model.parameters())
+    backbone, model, heads = assembly.model.backbone, assembly.model, assembly.heads
     return Size(
-        parameters=deployed,
-        training_parameters=everything,
+        parameters=_weight(backbone) + (_weight(heads[0]) if heads is not None else 0),
+        training_parameters=_weight(model) + (_weight(heads) if heads is not None else 0),
         gmacs=counter.get_total_flops() / 2e9,
         notes=assembly.notes,
     )
+
+
+def check_operator(spec: TrialSpec) -> Size:
+    """The same for a `spec` that measures an operator; operations are of the first size's map."""
+    assert spec.measure is not None
+    task, size = build_measurement(spec), spec.measure.sizes[0]
+    counter = FlopCounterMode(display=False)
+    with torch.device("meta"):
+        operator = build_operator(spec).requires_grad_(False)
+        with torch.no_grad(), counter:
+            operator(torch.empty(task.map_shape(size)))
+    weight = _weight(operator)
+    return Size(
+        parameters=weight,
+        training_parameters=weight,
+        gmacs=counter.get_total_flops() / 2e9,
+        notes=(f"GFLOPs are those at {size}²",),
+    )
+
+
+def _weight(module: nn.Module) -> int:
+    return sum(math.prod(p.shape) for p in module.parameters())

@@ -1,4 +1,4 @@
-"""Backbone families and their seams: one file per family, models from timm."""
+"""Backbone families and their seams: one file per family, models from timm or registered with it."""
 
 from ablator.registry import FAMILIES
 
@@ -7,3 +7,5 @@ FAMILIES.add("swin", "ablator.backbones.swin:FAMILY", summary="Swin Transformer 
 FAMILIES.add(
     "pvt_v2", "ablator.backbones.pvt_v2:FAMILY", summary="Pyramid Vision Transformer v2 (four stages)"
 )
+FAMILIES.add("t2t_vit", "ablator.backbones.t2t_vit:FAMILY", summary="Tokens-to-Token ViT (one embedding)")
+FAMILIES.add("pvt", "ablator.backbones.pvt:FAMILY", summary="Pyramid Vision Transformer v1 (four stages)")

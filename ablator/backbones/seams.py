@@ -89,11 +89,13 @@ class HookSeam:
 
 @dataclasses.dataclass(kw_only=True)
 class ProjectionSeam(HookSeam):
-    """The tokenizer's seam, behind the convolution `proj` of `patch_embed`; see
+    """The tokenizer's seam, behind the module that makes a map (NCHW) of the image; see
     `contracts.protocols.TokenizerSeam`."""
 
-    embed: nn.Module
-    """The module that holds the projection as `proj`."""
+    holder: nn.Module
+    """The module that holds the projection."""
+    attribute: str
+    """The projection's name there."""
     in_channels: int
     stride: int
 
@@ -105,7 +107,7 @@ class ProjectionSeam(HookSeam):
     def replace(self, module: nn.Module) -> None:
         """Put `module` there; what was appended stays behind it."""
         appended = self.host._modules.pop(_CHILD, None)
-        self.embed.proj = module
+        setattr(self.holder, self.attribute, module)
         self.host = module
         if isinstance(appended, Appended):
             _adopt(module, appended)
@@ -121,7 +123,8 @@ def projection_seam(embed: nn.Module, name: str) -> ProjectionSeam:
         channels=conv.out_channels,
         layout="NCHW",
         host=conv,
-        embed=embed,
+        holder=embed,
+        attribute="proj",
         in_channels=conv.in_channels,
         stride=conv.stride[0],
     )

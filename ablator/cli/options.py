@@ -22,7 +22,10 @@ StudyFile = Annotated[
 StudyFiles = Annotated[
     list[Path],
     typer.Argument(
-        metavar="STUDY...", help="Study files (YAML).", autocompletion=complete_study, show_default=False
+        metavar="STUDY...",
+        help="Study files (YAML), or folders: of these every *.yaml that lies directly in them.",
+        autocompletion=complete_study,
+        show_default=False,
     ),
 ]
 Profile = Annotated[
@@ -111,6 +114,14 @@ Compile = Annotated[
 LoaderWorkers = Annotated[
     int,
     typer.Option(min=0, metavar="N", help="Processes per worker that read images.", rich_help_panel=_MACHINE),
+]
+KeepWeights = Annotated[
+    bool,
+    typer.Option(
+        "--keep-weights",
+        help="Keep the final weights of the trials that are trained, for `ablator figures`.",
+        rich_help_panel=_MACHINE,
+    ),
 ]
 CheckpointSeconds = Annotated[
     float,

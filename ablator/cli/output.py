@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +17,17 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from ablator.api import Results
+    from ablator.api import State
     from ablator.doctor import Check
     from ablator.plan.planning import Plan
     from ablator.report.live import Watcher
-    from ablator.report.planned import Priced
+    from ablator.results.store import Store
+    from ablator.tables import Bound, Results
 
 _PIPE_WIDTH = 120
 """Columns of tables that go into a file or a pipe, where COLUMNS does not say otherwise."""
 _FAILURES = 10
-_ACCOUNT = ("planned", "trained", "completed", "cached", "failed", "diverged", "pruned", "missing")
+ACCOUNT = ("planned", "trained", "completed", "cached", "failed", "diverged", "pruned", "missing", "shared")
 _STATES = {"ok": "green", "missing": "yellow", "problem": "bold red"}
 
 
@@ -59,90 +59,143 @@ def say_error(text: str, head: str = "error") -> None:
     to.print(Text(f"{head}: ", style="bold red") + Text(text, style=""), soft_wrap=not to.is_terminal)
 
 
-def print_json(value: Mapping[str, Any]) -> None:
-    """The command's result as the last line of standard output."""
-    print(json.dumps(value, default=str, allow_nan=False), flush=True)
-
-
-# ---- plan
-
-
-def plan_json(planned: Plan, priced: Sequence[Priced]) -> dict[str, Any]:
-    """The plan with a line for every trial."""
-    from ablator.plan.cost import total
-
-    one_each = {item.trial.identity: item for item in priced}
-    costs = [item.cost for item in one_each.values() if not item.cached and item.cost is not None]
-    cost = total(costs) if costs else None
-    return {
-        "study": planned.study.study,
-        "profile": planned.profile,
-        "planned": len(one_each),
-        "cached": sum(item.cached for item in one_each.values()),
-        "pflop": cost.pflop if cost else None,
-        "seconds": cost.seconds if cost else None,
-        "searches": [
-            {
-                "label": search.label,
-                "samples": search.samples,
-                "sampler": search.sampler,
-                "seeds": list(search.seeds),
-                "cells": search.space.cells(),
-            }
-            for search in planned.searches
-        ],
-        "trials": [
-            {
-                "identity": item.trial.identity,
-                "label": item.trial.label,
-                "seed": item.trial.seed,
-                "changes": item.trial.changes,
-                "cached": item.cached,
-                "parameters": item.parameters,
-                "gmacs": item.gmacs,
-                "pflop": item.cost.pflop if item.cost else None,
-                "seconds": item.cost.seconds if item.cost else None,
-            }
-            for item in priced
-        ],
-    }
-
-
 # ---- run and report
 
 
-def watcher(to: Console, planned: Plan, todo: int, *, quiet: bool) -> contextlib.AbstractContextManager[Any]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """What a run of studies has before it."""
+
+    studies: int
+    planned: int
+    """Trials of all studies."""
+    different: int
+    cached: int
+    """Different trials that the ledger has."""
+    samples: int
+    """Of searches, at most: those whose points are not drawn yet or have no result."""
+
+    @classmethod
+    def of(cls, plans: Sequence[Plan], store: Store) -> Ahead:
+        """Counted from the ledger's names alone."""
+        each = [planned.unique().keys() for planned in plans]
+        different = set().union(*each)
+        known = store.ledger.identities()
+        samples = sum(_samples_left(planned, store, known) for planned in plans)
+        return cls(
+            studies=len(plans),
+            planned=sum(map(len, each)),
+            different=len(different),
+            cached=len(different & known),
+            samples=samples,
+        )
+
+    @property
+    def todo(self) -> int:
+        """Trials without a result, at most."""
+        return self.different - self.cached + self.samples
+
+    def line(self) -> str:
+        """What is shared, and what is left to train."""
+        from ablator.report.planned import shared_line
+
+        return shared_line(
+            planned=self.planned,
+            studies=self.studies,
+            shared=self.planned - self.different,
+            cached=self.cached,
+            samples=self.samples,
+        )
+
+
+def _samples_left(planned: Plan, store: Store, known: Collection[str]) -> int:
+    from ablator.tables import journals_of
+
+    journals = journals_of(store, planned)
+    left = 0
+    for search in planned.searches:
+        drawn = journals[search.arm].read()[: search.samples]
+        there = sum(identity in known for sample in drawn for identity in sample.identities)
+        left += search.samples * len(search.seeds) - there
+    return left
+
+
+def watcher(
+    to: Console, plans: Sequence[Plan], ahead: Ahead, *, quiet: bool
+) -> contextlib.AbstractContextManager[Any]:
     """What follows a run: a live region on a terminal, lines elsewhere, nothing where nothing is trained."""
     from ablator.report.live import LineLog, Live, Progress
 
-    if quiet or not todo:
+    if quiet or not ahead.todo:
         return contextlib.nullcontext()
-    total = len(planned.unique()) + sum(s.samples * len(s.seeds) for s in planned.searches)
-    progress = Progress(total, total - todo)
+    progress = Progress(ahead.different + ahead.samples, ahead.cached)
     kind = Live if to.is_terminal and not to.is_dumb_terminal else LineLog
-    watch: Watcher = kind(to, progress, metric=planned.study.report.metric)
+    watch: Watcher = kind(to, progress, metric=plans[0].study.report.metric)
     return watch
+
+
+def print_run(to: Console, found: Bound, store: Path, mlflow: str | None, *, quiet: bool) -> None:
+    """Every study's results; of several also the account of all and where all tables are."""
+    if len(found.results) == 1:
+        print_results(to, found.results[0], store, mlflow, quiet=quiet)
+        return
+    for results in found.results:
+        if quiet:
+            say(to, f"{results.plan.study.study}: {results.summary.line()}", _style(results))
+        else:
+            print_table(results, to)
+        print_failures(to, results)
+        if not quiet:
+            print_files(to, results)
+            to.print()
+    summary = found.summary
+    say(to, f"{len(found.results)} studies: {summary.line()}", "bold" if summary.ok else "bold red")
+    shared = f"; {summary.shared} trials are shared between studies" if summary.shared else ""
+    say(to, f"trained {summary.trained} in {summary.seconds:.1f} s{shared}")
+    print_bound(to, found)
+    say(to, f"{'MLflow':<7} {_mlflow(store, mlflow)}")
+    problem = next((r.mirror_problem for r in found.results if r.mirror_problem), None)
+    _print_left(to, sum(r.mirror_left for r in found.results), problem, mlflow)
+
+
+def _style(results: Results) -> str:
+    return "" if results.summary.ok else "bold red"
+
+
+def print_table(results: Results, to: Console) -> None:
+    """The study's table with the run's account."""
+    from ablator.report import terminal
+    from ablator.report.table import Account
+
+    counts = {name: getattr(results.summary, name) for name in ACCOUNT if name not in ("trained", "shared")}
+    terminal.print_table(results.table, to, account=Account(**counts))
+
+
+def print_bound(to: Console, found: Bound) -> None:
+    """Where the tables of all studies are, if there are several."""
+    if found.files:
+        say(to, f"{'all':<7} {_short(found.files['page.html'])}, {found.files['tables.md'].name}", "bold")
 
 
 def print_results(to: Console, results: Results, store: Path, mlflow: str | None, *, quiet: bool) -> None:
     """Table, account, what failed, where the files are, and what MLflow has not got."""
-    from ablator.report.table import Account
-    from ablator.report.terminal import print_table
-
     summary = results.summary
     if quiet:
-        say(to, summary.line(), "" if summary.ok else "bold red")
+        say(to, summary.line(), _style(results))
     else:
-        counts = {name: getattr(summary, name) for name in _ACCOUNT if name != "trained"}
-        print_table(results.table, to, account=Account(**counts))
+        print_table(results, to)
     print_failures(to, results)
     say(to, f"trained {summary.trained} in {summary.seconds:.1f} s")
     print_files(to, results)
     say(to, f"{'MLflow':<7} {_mlflow(store, mlflow)}")
-    if results.mirror_left:
-        why = f" ({results.mirror_problem})" if results.mirror_problem else ""
-        left = f"{results.mirror_left} entries are not in MLflow yet{why}; `ablator sync` sends them"
-        say(to, left, "" if mlflow == "off" else "yellow")
+    _print_left(to, results.mirror_left, results.mirror_problem, mlflow)
+
+
+def _print_left(to: Console, left: int, problem: str | None, mlflow: str | None) -> None:
+    if left:
+        why = f" ({problem})" if problem else ""
+        text = f"{left} entries are not in MLflow yet{why}; `ablator sync` sends them"
+        say(to, text, "" if mlflow == "off" else "yellow")
 
 
 def print_failures(to: Console, results: Results) -> None:
@@ -164,29 +217,23 @@ def print_files(to: Console, results: Results) -> None:
     say(to, f"{'tables':<7} {_short(folder)}/ ({tables})")
 
 
-def run_json(found: Sequence[Results]) -> dict[str, Any]:
-    """A run as numbers; of several studies the sums, with each of them under `studies`."""
-    each = [{**_summary_json(results), **where_json(results)} for results in found]
-    if len(each) == 1:
-        return each[0]
-    sums = {key: sum(one[key] for one in each) for key in (*_ACCOUNT, "seconds", "mlflow_left")}
-    return {**sums, "studies": each}
-
-
-def where_json(results: Results) -> dict[str, Any]:
-    """Which study it is, and where its files are."""
-    return {
-        "study": results.plan.study.study,
-        "profile": results.plan.profile,
-        "table": str(results.files["table.md"]),
-        "page": str(results.files["page.html"]),
-    }
-
-
-def _summary_json(results: Results) -> dict[str, Any]:
-    summary = dataclasses.asdict(results.summary)
-    counts = {key: summary[key] for key in _ACCOUNT}
-    return {**counts, "seconds": round(summary["seconds"], 3), "mlflow_left": results.mirror_left}
+def print_states(to: Console, states: Mapping[str, State]) -> None:
+    """Where studies stand; each line begins with the study's name where there are several."""
+    for name, state in states.items():
+        head = f"{name}: " if len(states) > 1 else ""
+        say(to, head + state.account.line())
+        for label, seed in state.running:
+            say(to, f"{head}running: {label} · seed {seed}")
+        for label, (drawn, samples) in state.samples.items():
+            say(to, f"{head}search {label}: {drawn} of {samples} samples drawn")
+    if len(states) > 1:
+        accounts = [state.account for state in states.values()]
+        planned, failed = sum(a.planned for a in accounts), sum(a.failed for a in accounts)
+        there = planned - failed - sum(a.missing for a in accounts)
+        line = f"{len(states)} studies: {there} of {planned} trials have a result"
+        say(to, line + (f", {failed} failed" if failed else ""), "bold")
+    if any(state.waiting for state in states.values()):
+        say(to, "MLflow has not got everything; `ablator sync` sends the rest", "yellow")
 
 
 def _mlflow(store: Path, uri: str | None) -> str:

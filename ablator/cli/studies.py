@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ablator.cli import objects, output, stores
 from ablator.cli import options as o
-from ablator.cli import output, stores
 from ablator.cli.app import app, examples
 
 if TYPE_CHECKING:
-    from ablator.api import Results
-    from ablator.plan.planning import Plan
-    from ablator.results.store import Store
     from ablator.scheduling.cluster import Resources
     from ablator.worker.trial import Execution
 
 
 @app.command(
-    epilog=examples("ablator plan experiments/moto_n.yaml --profile laptop --set train.epochs=4"),
+    epilog=examples(
+        "ablator plan experiments/moto_n.yaml --profile laptop --set train.epochs=4",
+        "ablator plan experiments/ --no-size",
+    ),
     short_help="Show every trial, its size and its cost.",
 )
 def plan(
-    study: o.StudyFile,
+    studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
     store: o.StoreFolder = o.STORE,
@@ -35,24 +34,32 @@ def plan(
 ) -> None:
     """Show every trial, its size and its cost, before any is paid for.
 
+    Of several studies, also what they share, which is trained once.
+
     The cost is 3 · 2 · GMACs · training images · epochs operations (forward and backward,
     two a multiply-add), and the time is an estimate from finished trials of the same data and model.
     """
     from ablator import api
-    from ablator.cli.pricing import priced_trials
-    from ablator.report.planned import render_plan
+    from ablator.cli.pricing import priced_plans
+    from ablator.report.planned import bound_line, render_plan
 
-    planned = api.plan(study, profile=profile, overrides=overrides or ())
-    priced = priced_trials(planned, stores.readable(store), sized)
-    output.console(stderr=as_json).print(render_plan(planned, priced))
+    plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
+    priced = priced_plans(plans, stores.readable(store), sized)
+    human = output.console(stderr=as_json)
+    for planned, items in zip(plans, priced, strict=True):
+        human.print(render_plan(planned, items))
+        if len(plans) > 1:
+            human.print()
+    if len(plans) > 1:
+        output.say(human, bound_line(plans, priced), "bold")
     if as_json:
-        output.print_json(output.plan_json(planned, priced))
+        objects.print_json(objects.plans_json(plans, priced))
 
 
 @app.command(
     epilog=examples(
         "ablator run experiments/moto_n.yaml --profile laptop",
-        "ablator run experiments/*.yaml --gpus 0.5 --mlflow http://tracking:5000",
+        "ablator run experiments/ --gpus 0.5 --mlflow http://tracking:5000",
     ),
     short_help="Train what is missing and print the table; again to go on.",
 )
@@ -70,45 +77,45 @@ def run(
     compile_models: o.Compile = False,
     loader_workers: o.LoaderWorkers = 0,
     checkpoint_seconds: o.CheckpointSeconds = 60.0,
+    keep_weights: o.KeepWeights = False,
     mlflow: o.Mlflow = None,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
     """Train what is missing of the studies, and print their tables.
 
+    Several studies, or a folder of them, are one plan: a trial that some of them share is trained once.
     What is finished is never trained again, so that the same command goes on after whatever ended it.
     The exit code is 0 only where every planned trial has a result.
     """
     from ablator import api
 
     human = output.console(stderr=as_json)
-    # All are planned first, so that a mistake in the last one shows before the first one is paid for.
-    plans = [api.plan(study, profile=profile, overrides=overrides or ()) for study in studies]
+    plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
     opened = stores.made(store)
-    found = []
-    for planned in plans:
-        todo = _todo(planned, opened)
-        resources, execution = None, None
-        if todo or repair:
-            resources = _resources(slots, workers, cpus, gpus, address)
-            execution = _execution(checkpoint_seconds, loader_workers, compile_models)
-        with output.watcher(human, planned, todo, quiet=quiet) as on_event:
-            results = api.run(
-                planned.study,
-                profile=profile,
-                overrides=overrides or (),
-                store=opened,
-                resources=resources,
-                execution=execution,
-                mlflow=mlflow,
-                repair=repair,
-                on_event=on_event,
-            )
-        output.print_results(human, results, store, mlflow, quiet=quiet)
-        found.append(results)
+    ahead = output.Ahead.of(plans, opened)
+    resources, execution = None, None
+    if ahead.todo or repair:
+        resources = _resources(slots, workers, cpus, gpus, address)
+        execution = _execution(checkpoint_seconds, loader_workers, compile_models, keep_weights)
+    if len(plans) > 1:
+        output.say(human, ahead.line())
+    with output.watcher(human, plans, ahead, quiet=quiet) as on_event:
+        found = api.run_all(
+            [planned.study for planned in plans],
+            profile=profile,
+            overrides=overrides or (),
+            store=opened,
+            resources=resources,
+            execution=execution,
+            mlflow=mlflow,
+            repair=repair,
+            on_event=on_event,
+        )
+    output.print_run(human, found, store, mlflow, quiet=quiet)
     if as_json:
-        output.print_json(output.run_json(found))
-    raise typer.Exit(0 if all(results.summary.ok for results in found) else 1)
+        objects.print_json(objects.run_json(found))
+    raise typer.Exit(0 if found.summary.ok else 1)
 
 
 class _Format(enum.StrEnum):
@@ -122,11 +129,14 @@ _FILES = {_Format.MARKDOWN: "table.md", _Format.LATEX: "table.tex", _Format.CSV:
 
 
 @app.command(
-    epilog=examples("ablator report experiments/moto_n.yaml --format markdown > table.md"),
-    short_help="Print a study's table from what is trained already.",
+    epilog=examples(
+        "ablator report experiments/moto_n.yaml --format markdown > table.md",
+        "ablator report experiments/ --profile laptop",
+    ),
+    short_help="Print tables from what is trained already; of a folder also as one page.",
 )
 def report(
-    study: o.StudyFile,
+    studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
     store: o.StoreFolder = o.STORE,
@@ -135,55 +145,54 @@ def report(
     ] = _Format.TABLE,
     as_json: o.Json = False,
 ) -> None:
-    """Print a study's table from the ledger alone, and write its files. Exit code 1 where it has holes."""
+    """Print the studies' tables from the ledger alone, and write their files. Exit code 1 where one has
+    holes.
+
+    Several studies, or a folder of them, are bound into one page as well. Formats other than `table` are
+    printed one study after the other, with an empty line between two.
+    """
     from ablator import api
     from ablator.report.terminal import print_table
 
-    results = api.report(study, profile=profile, overrides=overrides or (), store=stores.made(store))
+    bound = api.report_all(studies, profile=profile, overrides=overrides or (), store=stores.made(store))
     human = output.console(stderr=as_json or form is not _Format.TABLE)
-    if form is _Format.TABLE:
-        print_table(results.table, human)
-    else:
-        # Beside the JSON object or alone on standard output, so that the table can go into a file.
-        text = results.files[_FILES[form]].read_text(encoding="utf-8")
-        print(text, end="", file=sys.stderr if as_json else sys.stdout)
-    output.print_failures(human, results)
-    output.print_files(human, results)
-    whole = results.table.complete and _searches_whole(results)
+    for number, results in enumerate(bound.results):
+        if form is _Format.TABLE:
+            print_table(results.table, human)
+        else:
+            # Beside the JSON object or alone on standard output, so that the table can go into a file.
+            text = results.files[_FILES[form]].read_text(encoding="utf-8")
+            print("\n" * (number > 0) + text, end="", file=sys.stderr if as_json else sys.stdout)
+        output.print_failures(human, results)
+        output.print_files(human, results)
+        if form is _Format.TABLE and len(bound.results) > 1:
+            human.print()
+    output.print_bound(human, bound)
     if as_json:
-        account = {k: v for k, v in dataclasses.asdict(results.table.account).items() if k != "cached"}
-        output.print_json({**output.where_json(results), **account, "complete": whole})
-    raise typer.Exit(0 if whole else 1)
+        objects.print_json(objects.report_json(bound))
+    raise typer.Exit(0 if all(map(objects.whole, bound.results)) else 1)
 
 
 @app.command(
-    epilog=examples("ablator status experiments/moto_n.yaml --profile laptop"),
-    short_help="Show where a study stands, also while it runs.",
+    epilog=examples("ablator status experiments/moto_n.yaml --profile laptop", "ablator status experiments/"),
+    short_help="Show where studies stand, also while they run.",
 )
 def status(
-    study: o.StudyFile,
+    studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
     store: o.StoreFolder = o.STORE,
     as_json: o.Json = False,
 ) -> None:
-    """Show where a study stands, also while another process runs it."""
+    """Show where studies stand, also while another process runs them."""
     from ablator import api
 
-    state = api.status(study, profile=profile, overrides=overrides or (), store=stores.made(store))
-    human = output.console(stderr=as_json)
-    output.say(human, state.account.line())
-    for label, seed in state.running:
-        output.say(human, f"running: {label} · seed {seed}")
-    for label, (drawn, samples) in state.samples.items():
-        output.say(human, f"search {label}: {drawn} of {samples} samples drawn")
-    if state.waiting:
-        output.say(human, "MLflow has not got everything; `ablator sync` sends the rest", "yellow")
+    plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
+    opened = stores.made(store)
+    states = {p.study.study: api.state_of(p, profile, overrides or (), opened) for p in plans}
+    output.print_states(output.console(stderr=as_json), states)
     if as_json:
-        account = {k: v for k, v in dataclasses.asdict(state.account).items() if k != "cached"}
-        running = [{"label": label, "seed": seed} for label, seed in state.running]
-        drawn_of = {label: list(counts) for label, counts in state.samples.items()}
-        output.print_json({**account, "running": running, "samples": drawn_of, "waiting": state.waiting})
+        objects.print_json(objects.states_json(states))
 
 
 def _resources(
@@ -195,23 +204,14 @@ def _resources(
     return Resources(slots=slots, shape=SlotShape(workers=workers, cpus=cpus, gpus=gpus), address=address)
 
 
-def _execution(checkpoint_seconds: float, loader_workers: int, compile_models: bool) -> Execution:
+def _execution(
+    checkpoint_seconds: float, loader_workers: int, compile_models: bool, keep_weights: bool
+) -> Execution:
     from ablator.worker.trial import Execution
 
     return Execution(
-        checkpoint_seconds=checkpoint_seconds, loader_workers=loader_workers, compile=compile_models
+        checkpoint_seconds=checkpoint_seconds,
+        loader_workers=loader_workers,
+        compile=compile_models,
+        keep_weights=keep_weights,
     )
-
-
-def _todo(planned: Plan, store: Store) -> int:
-    """Trials without a result; all samples of searches count, because only the run knows their points."""
-    missing = planned.unique().keys() - store.ledger.identities()
-    return len(missing) + sum(search.samples * len(search.seeds) for search in planned.searches)
-
-
-def _searches_whole(results: Results) -> bool:
-    """Whether every sample of every search has its result."""
-    asked = sum(search.samples for search in results.plan.searches)
-    there = sum(table.samples for table in results.table.searches)
-    failed = any(point.status == "failed" for table in results.table.searches for point in table.points)
-    return there == asked and not failed

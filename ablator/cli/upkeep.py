@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from ablator.cli import objects, output, stores
 from ablator.cli import options as o
-from ablator.cli import output, stores
 from ablator.cli.app import app, examples
 from ablator.errors import ClusterError, SettingError, StoreError
 
@@ -32,7 +32,7 @@ def sync(store: o.StoreFolder = o.STORE, mlflow: o.Mlflow = None, as_json: o.Jso
         output.say(human, problem, "yellow")
     output.say(human, f"{result.sent} sent, {result.left} left")
     if as_json:
-        output.print_json(dataclasses.asdict(result))
+        objects.print_json(dataclasses.asdict(result))
     raise typer.Exit(1 if result.left else 0)
 
 
@@ -73,7 +73,7 @@ def doctor(store: o.StoreFolder = o.STORE, as_json: o.Json = False) -> None:
     verdict = "everything that --profile laptop needs is there"
     output.say(human, verdict if good else f"not {verdict}", "green" if good else "bold red")
     if as_json:
-        output.print_json({"ok": good, "checks": [dataclasses.asdict(check) for check in checks]})
+        objects.print_json({"ok": good, "checks": [dataclasses.asdict(check) for check in checks]})
     raise typer.Exit(0 if good else 1)
 
 

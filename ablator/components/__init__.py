@@ -1,8 +1,15 @@
 """What a study varies inside a model. Each is an optional section of the study file."""
 
-from ablator.components.settings import MoToSettings, NormSettings
+from ablator.components.settings import MoToSettings, NormSettings, TokenizerSettings
 from ablator.registry import COMPONENTS
 
+# Components run in this order: MoTo and norms act behind the tokenizer, whichever it is.
+COMPONENTS.add(
+    "tokenizer",
+    "ablator.components.tokenizers.attach:attach_tokenizer",
+    settings=TokenizerSettings,
+    summary="another tokenizer: frozen, convolutional, multi-scale, with context",
+)
 COMPONENTS.add(
     "moto",
     "ablator.components.moto:attach_moto",

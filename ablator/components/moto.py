@@ -209,8 +209,8 @@ def _attach_stem(seams: Seams, settings: MoToSettings) -> tuple[list[str], tuple
     projection = seam.projection
     if not isinstance(projection, nn.Conv2d):
         raise SeamError(
-            f"moto.placement stem takes the place of a convolution, and {seam.name} is a "
-            f"{type(projection).__name__}; use moto.placement post"
+            f"moto.placement stem takes the place of a convolution, and {seam.name} of family "
+            f"{seams.family!r} is a {type(projection).__name__}; use moto.placement post"
         )
     stem = MoToStem(projection, strides, settings)
     seam.replace(stem)

@@ -1,4 +1,4 @@
-"""Settings of the components: the optional sections `moto` and `norm`."""
+"""Settings of the components: the optional sections `tokenizer`, `moto` and `norm`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,32 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt
 
 from ablator.contracts.settings import settings
+
+
+@settings
+class TokenizerSettings:
+    """Another tokenizer in place of the patch projection, or right behind it (Tables 1 and 11)."""
+
+    kind: Literal[
+        "frozen",
+        "conv_stem",
+        "intra",
+        "intra_local",
+        "intra_local_inter",
+        "cross_scale",
+        "token_learner",
+    ] = "conv_stem"
+    """frozen: random patches that are never trained (MoCo v3); conv_stem: stacked 3×3/2 convolutions
+    (DeiT_C); intra, intra_local, intra_local_inter: the designs of Table 1, inferred from their sizes;
+    cross_scale: kernels of four sizes (CrossFormer); token_learner: context in a few learned tokens."""
+    context_stride: Annotated[int, Ge(1)] = 16
+    """intra_local_inter: image pixels per key of its attention along one axis; maps whose positions are
+    farther apart are not reduced."""
+    tokens: Annotated[int, Ge(1)] = 8
+    """token_learner: number of learned tokens."""
+    learner: Literal["convolutional", "mlp"] = "mlp"
+    """token_learner: convolutional (the paper's: 3×3 convolutions, sigmoid, sums) or mlp (version 1.1:
+    each position by itself, softmax), which is said to suit early layers better."""
 
 
 @settings

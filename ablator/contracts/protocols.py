@@ -226,6 +226,48 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class Probing(Protocol):
+    """A task that leaves the backbone frozen and trains heads of its own on the backbone's features."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Footnotes for the table."""
+        ...
+
+    def heads(self, features: int) -> nn.ModuleList:
+        """Fresh heads from torch's current random state: features (B, D) in; out as a TrainedModel. The
+        first of them is what would be deployed, for counting."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a measuring task found."""
+
+    metrics: dict[str, float]
+    unmeasured: dict[str, str]
+    """Metric to the word that stands in its place, such as OOM."""
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A task that measures an operator instead of training a model."""
+
+    measures: tuple[str, ...]
+    """Names of all that it measures."""
+
+    def map_shape(self, size: int) -> tuple[int, int, int, int]:
+        """Shape (B, C, H, W) of the map of an image of `size`² pixels."""
+        ...
+
+    def measure(self, operator: nn.Module, *, seed: int, device: Any) -> Measured:
+        """Measure `operator` (NCHW to NCHW) on `device`; what does not fit into memory is a result."""
+        ...
+
+
 # ---- training -------------------------------------------------------------------------------
 
 

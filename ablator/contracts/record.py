@@ -24,6 +24,8 @@ class Record:
     """The resolved spec, seed included, as plain JSON."""
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     """Final evaluation: top1 and top5 in percent, losses in nats. Empty unless completed or pruned."""
+    unmeasured: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Metrics that have no number and the word that stands in its place, such as OOM: a result as well."""
     curves: tuple[dict[str, float], ...] = ()
     """One row an epoch: epoch, train_loss, lr, the evaluation's metrics, every loss term."""
     cost: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -62,6 +64,9 @@ class Record:
             if not self.metrics:
                 raise ValueError(f"a {self.status} record has metrics")
             bad = sorted(k for k, v in self.metrics.items() if not math.isfinite(v))
+            both = sorted(self.metrics.keys() & self.unmeasured.keys())
+            if both:
+                raise ValueError(f"a metric has a number or a word for it, not both: {', '.join(both)}")
             if bad:
                 raise ValueError(f"a {self.status} record has finite metrics; not finite: {', '.join(bad)}")
 

@@ -51,3 +51,10 @@ class AugmentSettings:
     """Of resizing, in training and evaluation."""
     eval_crop: Annotated[float, Gt(0), Le(1)] = 0.875
     """Evaluation resizes so that the centre crop takes this part of the side."""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether an image is the same input in every epoch, each once."""
+        drawn = self.crop != "none" or self.flip > 0 or self.erase > 0 or self.interpolation == "random"
+        colour = self.rand_augment is not None or self.color_jitter > 0
+        return not drawn and not colour and self.repeats == 1

@@ -18,6 +18,7 @@ from typing import Any
 
 from ablator.contracts.record import Record
 from ablator.plan.spec import TrialSpec
+from ablator.tasks.settings import kept_views
 
 _OPERATIONS_PER_MAC = 2
 _FORWARDS_PER_STEP = 3
@@ -33,9 +34,18 @@ class Estimate:
     """Training and evaluation at the measured rate; None where nothing was measured yet."""
 
 
-def training_pflop(gmacs: float, images: int, epochs: int) -> float:
-    """Operations of one trial's training in PFLOP, for a model of `gmacs` billion multiply-adds an image and
-    `images` training images an epoch."""
+def epochs_worth(spec: TrialSpec) -> float:
+    """The training that a trial takes, in epochs: its own; for a probe of a frozen backbone, a third for each
+    forward pass over the training images (its heads weigh nothing beside that)."""
+    if spec.probe is None:
+        return spec.train.epochs
+    passes = kept_views(spec.probe, spec.train.epochs, fixed=spec.augment.fixed) or spec.train.epochs
+    return passes / _FORWARDS_PER_STEP
+
+
+def training_pflop(gmacs: float, images: float, epochs: float) -> float:
+    """Operations of one trial's training in PFLOP, for a model of `gmacs` billion multiply-adds an image,
+    `images` training images an epoch and `epochs_worth` epochs."""
     return _FORWARDS_PER_STEP * _OPERATIONS_PER_MAC * gmacs * 1e9 * images * epochs / 1e15
 
 
@@ -50,7 +60,7 @@ def measured_rate(records: Iterable[Record], like: TrialSpec) -> float | None:
     return statistics.median(rates) if rates else None
 
 
-def estimate(gmacs: float, images: int, epochs: int, rate: float | None) -> Estimate:
+def estimate(gmacs: float, images: int, epochs: float, rate: float | None) -> Estimate:
     """One trial's cost at `rate` operations per second (`measured_rate`)."""
     pflop = training_pflop(gmacs, images, epochs)
     return Estimate(pflop=pflop, seconds=None if rate is None else pflop * 1e15 / rate)
@@ -72,8 +82,11 @@ def _rate(record: Record, like: TrialSpec) -> float | None:
         return None
     if _scale(record.spec) != _scale(like.to_json()):
         return None
-    images = int(steps * record.spec["train"]["batch_size"])
-    return training_pflop(gmacs, images, epochs=1) * 1e15 / seconds
+    images, epochs = steps * record.spec["train"]["batch_size"], 1.0
+    if like.probe is not None:
+        spec = TrialSpec.from_json(record.spec)
+        epochs = epochs_worth(spec) / spec.train.epochs
+    return training_pflop(gmacs, images, epochs) * 1e15 / seconds
 
 
 def _scale(spec: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -81,7 +94,7 @@ def _scale(spec: Mapping[str, Any]) -> tuple[Any, ...]:
     data, train = spec.get("data", {}), spec.get("train", {})
     return (
         spec.get("task"),
-        spec.get("model"),
+        {key: value for key, value in spec.get("model", {}).items() if key != "weights"},
         {key: data.get(key) for key in ("name", "image_size")},
         {key: train.get(key) for key in ("batch_size", "accumulate", "precision")},
     )

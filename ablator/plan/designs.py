@@ -42,7 +42,7 @@ def rows(block: Arms, where: str) -> list[Row]:
             points = [flat]
     made = [Row(label=label(block.label, point, where), changes=point, block=block) for point in points]
     for row in made:
-        if not row.changes and block.design != "search":
+        if not row.changes and block.design != "search" and block.base is None:
             raise SettingError(
                 f"{where}: {row.label!r} sets nothing; an arm differs from the baseline by its `set`"
             )
@@ -109,5 +109,13 @@ def _check_fields(block: Arms, where: str) -> None:
         for name in sorted(names):
             if block.design != design and getattr(block, name) != defaults[name]:
                 raise SettingError(f"{where}: {name} belongs to design {design}, not to {block.design}")
+    if block.base is not None and not block.baseline:
+        raise SettingError(f"{where}: base is for a further baseline; say `baseline: true` as well")
+    if block.baseline and block.against is not None:
+        raise SettingError(f"{where}: a baseline is compared with no row; leave out baseline or against")
+    if block.design == "search" and (block.baseline or block.against is not None):
+        raise SettingError(
+            f"{where}: a search starts from the study's baseline; it has no baseline or against"
+        )
     if block.design == "search" and block.space is None:
         raise SettingError(f"{where}: design search needs `space`, a file of search_spaces/ or dimensions")

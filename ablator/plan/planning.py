@@ -7,18 +7,20 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from ablator.backbones.weights import weights_digest
 from ablator.data.settings import DataSettings
-from ablator.errors import SettingError
+from ablator.errors import SettingError, nearest
 from ablator.plan.captions import profile_notes, reported_values
 from ablator.plan.designs import Row, rows
 from ablator.plan.scale import Scale, scale_of
 from ablator.plan.searching import SearchPlan, check_space
-from ablator.plan.spec import TrialSpec, resolve
+from ablator.plan.spec import TrialSpec, resolve, trains
 from ablator.plan.trial import Fingerprint, Trial
 from ablator.study.loading import resolve as resolve_study
 from ablator.study.overlay import apply, flatten, merge, value_text
 from ablator.study.schema import Arms, Stop, Study, seed_list
 from ablator.study.spaces import SearchSpace, SpaceDocument
+from ablator.tasks.devices import this_device
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class Arm:
     declared: dict[str, Any]
     """The same as the study file says it."""
     kind: Literal["baseline", "arm", "search"]
+    against: str | None
+    """Label of the row that it is compared with; None for a baseline."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,8 +52,9 @@ class Plan:
     searches: tuple[SearchPlan, ...]
     seeds: tuple[int, ...]
     stop: Stop | None
-    reported: dict[str, dict[str, float]]
-    """Label to the source's own values by metric; NaN for a run that diverged there."""
+    reported: dict[str, dict[str, float | str]]
+    """Label to the source's own values by metric; NaN for a run that diverged there, OOM for one that did
+    not fit into its memory."""
     notes: tuple[str, ...]
     """What a reader of the table must know about this scale."""
 
@@ -78,15 +83,14 @@ def plan(
     """Every trial of `study` at the scale of `profile` (None is `paper`), `overrides` ("key=value") last.
 
     Raises SettingError for everything that can be known to be wrong without building a model or
-    reading an image; `fingerprint` may raise DataError.
+    reading an image; `fingerprint` may raise DataError, and starting weights that are not there WeightsError.
     """
     study = resolve_study(study)
     where = study.file or f"study {study.study!r}"
     document = _document(study, where)
     declared = _rows(study, where)
     spaces = {i: _space(row.block, where) for i, row in enumerate(declared) if row.block.design == "search"}
-    document = apply(document, declared[0].changes, where)
-    documents = [apply(document, row.changes, where) for row in declared]
+    documents = _documents(study, document, declared, where)
     widened = [_widened(row, spaces.get(i)) for i, row in enumerate(declared)]
     scale = scale_of(study, profile, overrides, widened, documents, where)
     _seeds(study.seeds, where)
@@ -95,22 +99,33 @@ def plan(
     arms: list[Arm] = []
     trials: list[Trial] = []
     searches: list[SearchPlan] = []
-    baseline: TrialSpec | None = None
+    baselines: dict[str, TrialSpec] = {}
     for index, (row, own) in enumerate(zip(declared, documents, strict=True)):
-        kind: Literal["baseline", "arm", "search"] = "arm" if index else "baseline"
+        further = index == 0 or row.block.baseline
+        kind: Literal["baseline", "arm", "search"] = "baseline" if further else "arm"
+        against = row.block.against or declared[0].label
         if index in spaces:
             kind = "search"
             searches.append(_search(index, row, spaces[index], own, scale, seeds, study, known, where))
         else:
             spec = _row_spec(row, own, scale, where)
-            if baseline is not None and spec == baseline:
-                raise SettingError(
-                    f"{where}: {row.label!r} changes nothing: {_said(row)} is what the baseline has"
-                )
-            baseline = baseline or spec
+            if spec == baselines.get(against):
+                said = _said(row) or "its recipe"
+                raise SettingError(f"{where}: {row.label!r} changes nothing: {said} is what {against!r} has")
+            if further:
+                baselines[row.label] = spec
             trials += _trials(index, row, spec, scale, seeds, known)
         changes = scale.changes(row.changes)
-        arms.append(Arm(index=index, label=row.label, changes=changes, declared=row.changes, kind=kind))
+        arms.append(
+            Arm(
+                index=index,
+                label=row.label,
+                changes=changes,
+                declared=row.changes,
+                kind=kind,
+                against=None if further else against,
+            )
+        )
     return Plan(
         study=study,
         profile=scale.name,
@@ -141,16 +156,39 @@ def _document(study: Study, where: str) -> dict[str, Any]:
     """Base and study-wide settings, each checked by itself so that an error names its source."""
     assert not isinstance(study.base, str)
     document = merge({}, study.base, f"{where}: base")
-    resolve(document, f"{where}: base")
+    resolve(document, f"{where}: base", part=True)
     if study.task is not None:
         document["task"] = study.task
-        resolve(document, where)
+        resolve(document, where, part=True)
     flat = flatten(study.set, f"{where}: set")
     document = apply(document, flat, f"{where}: set")
     if "seed" in document:
         raise SettingError(f"{where}: seed is not a key of a study; say `seeds`, a number or a list")
-    resolve(document, f"{where}: set")
+    resolve(document, f"{where}: set", part=True)
     return document
+
+
+def _documents(
+    study: Study, document: dict[str, Any], declared: Sequence[Row], where: str
+) -> list[dict[str, Any]]:
+    """Every row's document: what it starts from, a baseline or a recipe, with its own changes. Raises
+    SettingError where `against` names no baseline above the row."""
+    first, made = declared[0].label, [apply(document, declared[0].changes, where)]
+    baselines = {first: made[0]}
+    for row in declared[1:]:
+        label = row.block.against or first
+        if label not in baselines:
+            raise SettingError(
+                f"{where}: {row.label!r}: against: no baseline above it is called {label!r}"
+                f"{nearest(label, baselines)}; baselines: {', '.join(map(repr, baselines))}"
+            )
+        start = baselines[label]
+        if row.block.base is not None:
+            start = _document(dataclasses.replace(study, base=row.block.base), f"{where}: {row.label!r}")
+        made.append(apply(start, row.changes, where))
+        if row.block.baseline:
+            baselines[row.label] = made[-1]
+    return made
 
 
 def _rows(study: Study, where: str) -> list[Row]:
@@ -184,7 +222,16 @@ def _row_spec(row: Row, document: dict[str, Any], scale: Scale, where: str) -> T
         if row.block.design != "one" or not lists:
             raise
         raise SettingError(f"{error}; a list of values needs `design: grid` or zip") from None
-    return resolve(scale.finish(document, source), f"{source}, profile {scale.name}")
+    return _placed(resolve(scale.finish(document, source), f"{source}, profile {scale.name}"))
+
+
+def _placed(spec: TrialSpec) -> TrialSpec:
+    """With the device that a measuring trial measures, because its result is of that device alone."""
+    if spec.measure is None or spec.measure.device is not None:
+        return spec
+    return dataclasses.replace(
+        spec, task_settings={"measure": dataclasses.replace(spec.measure, device=this_device())}
+    )
 
 
 def _said(row: Row) -> str:
@@ -194,11 +241,11 @@ def _said(row: Row) -> str:
 def _trials(
     index: int, row: Row, spec: TrialSpec, scale: Scale, seeds: Iterable[int], fingerprint: Fingerprint
 ) -> list[Trial]:
-    data = fingerprint(spec.data)
+    data, weights = fingerprint(spec.data) if spec.trains else "", weights_digest(spec.model)
     changes = scale.changes(row.changes)
     return [
         Trial(
-            identity=(seeded := dataclasses.replace(spec, seed=seed)).identity(data),
+            identity=(seeded := dataclasses.replace(spec, seed=seed)).identity(data, weights),
             arm=index,
             label=row.label,
             seed=seed,
@@ -241,6 +288,8 @@ def _search(
     fingerprint: Fingerprint,
     where: str,
 ) -> SearchPlan:
+    if not trains(document):
+        raise SettingError(f"{where}: {row.label!r}: a search compares trained models; use design: grid")
     check_space(space, row.changes, document)
     return SearchPlan(
         arm=index,

@@ -12,7 +12,7 @@ from typing import Any
 
 from ablator.errors import SettingError, nearest
 from ablator.plan.designs import Row
-from ablator.plan.spec import optional_sections, resolve, section_settings
+from ablator.plan.spec import SECTIONS, has_section, optional_sections, resolve, section_settings
 from ablator.study import yaml
 from ablator.study.overlay import apply, flatten, overlaps, value_text
 from ablator.study.schema import Profile, Stop, Study, stopping
@@ -30,9 +30,13 @@ class Scale:
     """The profile's name."""
     set: dict[str, Any]
     map: dict[str, dict[str, Any]]
+    models: dict[str, dict[str, Any]]
+    """The study's model.name to dotted keys of `model`, in place of those in `set`."""
     overrides: dict[str, Any]
     switched_on: frozenset[str]
     """Optional sections that no row of the study has, and that an override therefore switches on."""
+    idle: tuple[str, ...] = ()
+    """Overrides that no row has a use for, because none trains."""
     seeds: int | tuple[int, ...]
     samples: int | None
     stop: Stop | None
@@ -43,11 +47,11 @@ class Scale:
         Keys of an optional section hold only where that section is on: a profile or an override
         must not switch a component on in the baseline.
         """
-        document = apply(document, self._where_on(self.set, document), f"profile {self.name}")
+        flat = _of_model(self.set, self.models, document)
+        document = apply(document, self._where_on(flat, document), f"profile {self.name}")
         mapped: dict[str, Any] = {}
         for key in self.map:
-            section = key.partition(".")[0]
-            if section not in optional_sections() or document.get(section) is not None:
+            if has_section(document, key.partition(".")[0]):
                 old = current(document, key)
                 new = self.translated(key, old)
                 if new is not old:
@@ -57,6 +61,8 @@ class Scale:
 
     def translated(self, key: str, value: Any) -> Any:
         """The value that stands for `value` at this scale; `value` itself where the map has none."""
+        if key == "model.name" and value in self.models:
+            return self.models[value].get(key, value)
         return self.map.get(key, {}).get(value_text(value), value)
 
     def changes(self, declared: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,10 +74,10 @@ class Scale:
         return {
             key: value
             for key, value in flat.items()
-            if (section := key.partition(".")[0]) not in optional
-            or "." not in key
+            if has_section(document, section := key.partition(".")[0])
+            or section not in {*SECTIONS, *optional}
             or section in self.switched_on
-            or document.get(section) is not None
+            or (section in optional and "." not in key)
         }
 
 
@@ -103,9 +109,12 @@ def scale_of(
     """
     name, chosen = _profile(study, profile, where)
     flat = flatten(chosen.set, f"profile {name}: set")
-    resolve(apply({}, flat, f"profile {name}: set"), f"profile {name}: set")
-    for row in declared:
-        for key in flat:
+    resolve(apply({}, flat, f"profile {name}: set"), f"profile {name}: set", part=True)
+    models = {old: _model(new, f"profile {name}: models.{old}") for old, new in chosen.models.items()}
+    for row, document in zip(declared, documents, strict=True):
+        for key in _of_model(flat, models, document):
+            if key == "model.name" and current(document, key) in models:
+                continue  # translated, not overruled
             clash = next((k for k in row.changes if _clash(k, key)), None)
             if clash:
                 raise SettingError(
@@ -121,18 +130,42 @@ def scale_of(
         if key == "seed":
             raise SettingError(f"{where}: seed cannot be set for all rows; say seeds, a number or a list")
     named = {key.partition(".")[0] for key in given if "." in key} & set(optional_sections())
-    on = {name for name in named for document in documents if document.get(name) is not None}
+    on = {name for name in named for document in documents if has_section(document, name)}
     on |= {name for name in named for row in declared for key in row.changes if overlaps(key, name)}
     return Scale(
         name=name,
         set=flat,
         map=chosen.map,
+        models=models,
         overrides=given,
         switched_on=frozenset(named - on),
+        idle=tuple(
+            key
+            for key in given
+            if (section := key.partition(".")[0]) in SECTIONS
+            and not any(has_section(document, section) for document in documents)
+        ),
         seeds=study.seeds if counts.seeds is None else counts.seeds,
         samples=counts.samples,
         stop=stopping(study.stop if chosen.stop is None else chosen.stop),
     )
+
+
+def _model(section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A `model` section as dotted keys, checked."""
+    flat = flatten({"model": dict(section)}, where)
+    resolve(apply({}, flat, where), where, part=True)
+    return flat
+
+
+def _of_model(
+    flat: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], document: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a profile sets in a row of `document`: its keys, with those of `model` that fit the backbone."""
+    own = models.get(current(document, "model.name"))
+    if own is None:
+        return dict(flat)
+    return {key: value for key, value in flat.items() if not overlaps(key, "model")} | dict(own)
 
 
 def _clash(declared: str, key: str) -> bool:
@@ -195,7 +228,7 @@ def _overrides(texts: Sequence[str], declared: Iterable[Row]) -> dict[str, Any]:
         own = flatten({key.strip(): yaml.parse(value, where)}, where)
         if not own.keys() <= _COUNTS:
             # By itself, so that the error names this text; with its row it is checked again.
-            resolve(apply({}, own, where), where)
+            resolve(apply({}, own, where), where, part=True)
         flat |= own
     for row in declared:
         for key, value in flat.items():

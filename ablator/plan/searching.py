@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ablator.backbones.weights import weights_digest
 from ablator.contracts.settings import as_plain
 from ablator.errors import SettingError, nearest
 from ablator.plan.scale import Scale
@@ -68,7 +69,7 @@ class SearchPlan:
         document = apply(self.document, flatten(point, self.where), self.where)
         spec = resolve({**self.scale.finish(document, self.where), "seed": seed}, self.where)
         return Trial(
-            identity=spec.identity(self.fingerprint(spec.data)),
+            identity=spec.identity(self.fingerprint(spec.data), weights_digest(spec.model)),
             arm=self.arm,
             label=self.label,
             seed=seed,

@@ -21,6 +21,7 @@ from ablator.data.settings import AugmentSettings, DataSettings
 from ablator.errors import SettingError, UnknownName, nearest
 from ablator.registry import COMPONENTS, DATASETS, OBJECTIVES, TASKS, Registry
 from ablator.study.validation import validate
+from ablator.tasks.settings import MeasureSettings, ProbeSettings
 
 SPEC_VERSION = 1
 """Part of every identity; a change of what a spec means makes it one more, and old results stale."""
@@ -31,12 +32,34 @@ SECTIONS: Mapping[str, type] = {
     "model": ModelSettings,
     "train": TrainSettings,
 }
-"""Sections that every spec has."""
+"""Sections that every spec of a task that trains has."""
+_TASK = "classification"
+"""What is trained where nothing says so."""
 
 
 def optional_sections() -> dict[str, type]:
-    """Sections that a spec may have, named as the registered components and objectives."""
-    return {e.name: e.settings for registry in (COMPONENTS, OBJECTIVES) for e in registry if e.settings}
+    """Sections that a spec may have: those of the registered components, objectives and tasks."""
+    registries = (COMPONENTS, OBJECTIVES, TASKS)
+    return {e.section_name: e.settings for registry in registries for e in registry if e.settings}
+
+
+def has_section(document: Mapping[str, Any], name: str) -> bool:
+    """Whether a spec of `document` has the section `name`: always, where its task needs it or owns it; else
+    where the document switches it on."""
+    if name in SECTIONS:
+        return trains(document)
+    return _task_of(name) == document.get("task", _TASK) or document.get(name) is not None
+
+
+def trains(document: Mapping[str, Any]) -> bool:
+    """Whether trials of `document` train a model; its task is checked elsewhere."""
+    task = document.get("task", _TASK)
+    return not isinstance(task, str) or task not in TASKS or TASKS.get(task).trains
+
+
+def _task_of(section: str) -> str | None:
+    """The task that the section belongs to, if any."""
+    return next((e.name for e in TASKS if e.settings and e.section_name == section), None)
 
 
 def section_settings(name: str) -> type | None:
@@ -58,24 +81,56 @@ class TrialSpec:
     """Name to settings of the components that are on, in order of registration."""
     objectives: dict[str, Any]
     """Name to settings of the objectives that are on, in order of registration."""
+    task_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Section's name to settings of the task, where it has any."""
+
+    @property
+    def probe(self) -> ProbeSettings | None:
+        """The section `probe`, where the task has it."""
+        return self.task_settings.get("probe")
+
+    @property
+    def measure(self) -> MeasureSettings | None:
+        """The section `measure`, where the task has it."""
+        return self.task_settings.get("measure")
+
+    @property
+    def trains(self) -> bool:
+        """Whether this trains a model; if not, data, augment, model and train say nothing."""
+        return TASKS.get(self.task).trains
 
     def to_json(self) -> dict[str, Any]:
         """Flat plain JSON: task, seed and one mapping per section; what is off is not there."""
-        sections = {name: getattr(self, name) for name in SECTIONS} | self.components | self.objectives
-        return {"task": self.task, "seed": self.seed} | {k: as_plain(v) for k, v in sections.items()}
+        sections = {name: getattr(self, name) for name in SECTIONS} if self.trains else {}
+        sections |= self.components | self.objectives
+        sections |= self.task_settings
+        plain: dict[str, Any] = {"task": self.task, "seed": self.seed} | {
+            k: as_plain(v) for k, v in sections.items()
+        }
+        if (
+            self.trains and self.model.weights is None
+        ):  # records from before there was such a key say the same
+            del plain["model"]["weights"]
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], where: str = "trial spec") -> TrialSpec:
         """The inverse of `to_json`; also fills in defaults. Raises SettingError."""
         return resolve(data, where)
 
-    def identity(self, fingerprint: str) -> str:
-        """64 hex digits: SHA-256 of the spec (seed included), the data's fingerprint and the version.
+    def identity(self, fingerprint: str, weights: str | None = None) -> str:
+        """64 hex digits: SHA-256 of the spec (seed included), the data's fingerprint ("" without data), the
+        digest of the starting weights (`backbones.weights.weights_digest`; None without any) and the version.
 
-        Where the data lies (`data.root`) is not part of it, because the fingerprint says what it is.
+        Where data and weights lie (`data.root`, `model.weights`) is not part of it, because fingerprint and
+        digest say what they are.
         """
+        assert (weights is None) == (self.model.weights is None), "starting weights are known by their digest"
         spec = self.to_json()
-        del spec["data"]["root"]
+        if self.trains:
+            del spec["data"]["root"]
+        if weights is not None:
+            spec["model"]["weights"] = weights
         content = {"version": SPEC_VERSION, "data": fingerprint, "spec": spec}
         return hashlib.sha256(canonical(content).encode()).hexdigest()
 
@@ -85,8 +140,9 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def resolve(document: Mapping[str, Any], where: str) -> TrialSpec:
-    """The spec that a document (see `study.overlay`) says, every section checked.
+def resolve(document: Mapping[str, Any], where: str, *, part: bool = False) -> TrialSpec:
+    """The spec that a document (see `study.overlay`) says, every section checked. A `part`, such as a
+    profile, may have the section of a task that is said elsewhere.
 
     Raises SettingError that starts with `where` and names the key's path, its value, the rule and
     the nearest alternative.
@@ -107,12 +163,25 @@ def resolve(document: Mapping[str, Any], where: str) -> TrialSpec:
         for name, cls in optional.items()
         if document.get(name) is not None
     }
+    task = _registered(TASKS, document.get("task", _TASK), f"{where}: task")
+    for name in on:
+        owner = _task_of(name)
+        if owner not in (None, task) and not part:
+            raise SettingError(f"{where}: {name} belongs to task {owner}, and this trains for {task}")
+    idle = [] if part or TASKS.get(task).trains else [name for name in SECTIONS if document.get(name)]
+    if idle:
+        raise SettingError(
+            f"{where}: task {task} trains nothing and has no section {', '.join(idle)}; its own section is "
+            f"{TASKS.get(task).section_name}"
+        )
+    own = {name: on.get(name, cls()) for name, cls in optional.items() if _task_of(name) == task}
     return TrialSpec(
-        task=_registered(TASKS, document.get("task", "classification"), f"{where}: task"),
+        task=task,
         seed=seed,
         **required,
         components={name: value for name, value in on.items() if name in COMPONENTS},
         objectives={name: value for name, value in on.items() if name in OBJECTIVES},
+        task_settings=own,
     )
 
 

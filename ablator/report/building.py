@@ -14,7 +14,7 @@ from ablator.report.costs import count_size, measure, trial_seconds
 from ablator.report.formatting import reason
 from ablator.report.search import SearchTable
 from ablator.report.statistics import Comparison
-from ablator.report.table import STATUSES, Account, Cell, Reported, Row, RowSpec, Table, TableSpec
+from ablator.report.table import STATUSES, Account, Cell, Further, Reported, Row, RowSpec, Table, TableSpec
 
 
 def build_table(
@@ -28,11 +28,12 @@ def build_table(
     order = _baseline_first(spec)
     cells = [_cells(spec.metric, row, records) for row in order]
     values = [{cell.seed: cell.value for cell in row if cell.value is not None} for row in cells]
-    compared = _compare(spec, order, cells, values)
+    partners = _partners(spec, order)
+    compared = _compare(spec, order, partners, cells, values)
     found = [_found(row, records) for row in order]
     notes = [
-        _row_notes(row_cells, row_found, values[0], row.chosen_from)
-        for row, row_cells, row_found in zip(order, cells, found, strict=True)
+        _row_notes(row_cells, row_found, values[partner], row.chosen_from)
+        for row, row_cells, row_found, partner in zip(order, cells, found, partners, strict=True)
     ]
     footnotes = tuple(dict.fromkeys(note for row in notes for note in row))
     numbers = {note: number for number, note in enumerate(footnotes, start=1)}
@@ -43,16 +44,18 @@ def build_table(
             Row(
                 label=row.label,
                 changes=row.changes,
-                is_baseline=index == 0,
+                is_baseline=partners[index] == index,
+                against=None if partners[index] == index else order[partners[index]].label,
                 cells=cells[index],
                 n=len(finished),
-                mean=math.fsum(finished) / len(finished) if finished else None,
-                std=float(np.std(finished, ddof=1)) if len(finished) > 1 else None,
+                mean=_mean(finished),
+                std=_std(finished),
                 counts={status: sum(cell.status == status for cell in cells[index]) for status in STATUSES},
                 comparison=compared[index],
                 size=count_size(list(found[index].values())),
-                cost=measure(found[index], found[0]),
-                reported=_reported(row.reported, order[0].reported),
+                cost=measure(found[index], found[partners[index]]),
+                reported=_reported(row.reported, order[partners[index]].reported),
+                further={metric: _further(metric, row, records) for metric in spec.columns},
                 footnotes=tuple(dict.fromkeys(numbers[note] for note in notes[index])),
             )
         )
@@ -98,6 +101,14 @@ def _baseline_first(spec: TableSpec) -> list[RowSpec]:
     return [baseline[0], *(row for row in spec.rows if row is not baseline[0])]
 
 
+def _partners(spec: TableSpec, order: Sequence[RowSpec]) -> list[int]:
+    """The index of the row that each one is compared with; a baseline's own."""
+    index = {row.label: i for i, row in enumerate(order)}
+    return [
+        i if i == 0 or row.baseline else index[row.against or spec.baseline] for i, row in enumerate(order)
+    ]
+
+
 def _found(row: RowSpec, records: Mapping[str, Record]) -> dict[int, Record]:
     return {seed: records[identity] for seed, identity in row.identities if identity in records}
 
@@ -111,16 +122,15 @@ def _cells(metric: str, row: RowSpec, records: Mapping[str, Record]) -> tuple[Ce
 def _cell(metric: str, label: str, seed: int, identity: str, record: Record | None) -> Cell:
     if record is None:
         return Cell(seed=seed, identity=identity, status="missing")
-    if record.status == "completed" and metric not in record.metrics:
-        raise SettingError(
-            f"report.metric is {metric!r}, which the trial of {label!r} with seed {seed} did not measure"
-            f"{nearest(metric, record.metrics)}; it has: {', '.join(sorted(record.metrics))}"
-        )
+    word = record.unmeasured.get(metric)
+    if record.status == "completed" and word is None and metric not in record.metrics:
+        raise _lacks("report.metric", metric, label, seed, record)
     return Cell(
         seed=seed,
         identity=identity,
         status=record.status,
-        value=record.metrics[metric] if record.status == "completed" else None,
+        value=record.metrics.get(metric) if record.status == "completed" else None,
+        word=word,
         error=record.error,
         curve=tuple(
             (point["epoch"], point[metric])
@@ -130,42 +140,75 @@ def _cell(metric: str, label: str, seed: int, identity: str, record: Record | No
     )
 
 
+def _lacks(key: str, metric: str, label: str, seed: int, record: Record) -> SettingError:
+    return SettingError(
+        f"{key} is {metric!r}, which the trial of {label!r} with seed {seed} did not measure"
+        f"{nearest(metric, record.metrics)}; it has: {', '.join(sorted(record.metrics))}"
+    )
+
+
+def _further(metric: str, row: RowSpec, records: Mapping[str, Record]) -> Further:
+    found = [(seed, record) for seed, record in _found(row, records).items() if record.status == "completed"]
+    for seed, record in found:
+        if metric not in record.metrics and metric not in record.unmeasured:
+            raise _lacks("report.columns", metric, row.label, seed, record)
+    values = [record.metrics[metric] for _, record in found if metric in record.metrics]
+    words = tuple(record.unmeasured[metric] for _, record in found if metric in record.unmeasured)
+    return Further(n=len(values), mean=_mean(values), std=_std(values), words=words)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _std(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
 def _compare(
     spec: TableSpec,
     order: Sequence[RowSpec],
+    partners: Sequence[int],
     cells: Sequence[Sequence[Cell]],
     values: Sequence[Mapping[int, float]],
 ) -> list[Comparison | None]:
-    paired = [statistics.compare(row, values[0]) for row in values[1:]]
-    ps = [None if row.chosen_from else pair.p for row, pair in zip(order[1:], paired, strict=True)]
+    """One family of tests over the whole table, whichever baseline a row has."""
+    arms = [index for index, partner in enumerate(partners) if partner != index]
+    paired = [statistics.compare(values[index], values[partners[index]]) for index in arms]
+    ps = [None if order[i].chosen_from else pair.p for i, pair in zip(arms, paired, strict=True)]
     family = sum(p is not None for p in ps)
-    compared: list[Comparison | None] = [None]
-    for row, row_cells, pair, p in zip(order[1:], cells[1:], paired, statistics.holm(ps), strict=True):
-        reported = _reported(row.reported, order[0].reported).get(spec.metric)
-        compared.append(
-            statistics.judge(
-                pair,
-                mode=spec.mode,
-                p_holm=p,
-                family=family,
-                expected=reported.delta if reported else None,
-                diverged=(sum(cell.status == "diverged" for cell in row_cells), len(row_cells)),
-                chosen_from=row.chosen_from,
-            )
+    compared: list[Comparison | None] = [None] * len(order)
+    for index, pair, p in zip(arms, paired, statistics.holm(ps), strict=True):
+        row = order[index]
+        reported = _reported(row.reported, order[partners[index]].reported).get(spec.metric)
+        compared[index] = statistics.judge(
+            pair,
+            mode=spec.mode,
+            p_holm=p,
+            family=family,
+            expected=reported.delta if reported else None,
+            diverged=(sum(cell.status == "diverged" for cell in cells[index]), len(cells[index])),
+            chosen_from=row.chosen_from,
         )
     return compared
 
 
-def _reported(row: Mapping[str, float], baseline: Mapping[str, float]) -> dict[str, Reported]:
+def _reported(row: Mapping[str, float | str], baseline: Mapping[str, float | str]) -> dict[str, Reported]:
     def difference(key: str, value: float) -> float | None:
         other = math.nan if row is baseline else baseline.get(key, math.nan)
+        if isinstance(other, str):
+            return None
         # Rounded, because 80.8 - 79.8 is 1.0 as printed and 0.9999999999999858 in binary.
         return round(value - other, 9) if math.isfinite(value - other) else None
 
-    return {
-        key: Reported(value=value if math.isfinite(value) else None, delta=difference(key, value))
-        for key, value in row.items()
-    }
+    def item(key: str, value: float | str) -> Reported:
+        if isinstance(value, str):
+            return Reported(value=None, word=value)
+        if not math.isfinite(value):
+            return Reported(value=None, word="diverged")
+        return Reported(value=value, delta=difference(key, value))
+
+    return {key: item(key, value) for key, value in row.items()}
 
 
 def _row_notes(

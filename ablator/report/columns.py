@@ -10,11 +10,12 @@ from ablator.report import formatting
 from ablator.report.search import SearchTable
 from ablator.report.table import Reported, Row, Table
 
-Group = Literal["arm", "result", "test", "size", "cost", "reported"]
+Group = Literal["arm", "result", "test", "further", "size", "cost", "reported"]
 GROUP_TITLES: dict[Group, str] = {
     "arm": "",
     "result": "This run",
     "test": "This run",
+    "further": "This run",
     "size": "Size",
     "cost": "Cost, relative",
     "reported": "Reported",
@@ -40,6 +41,7 @@ def columns(table: Table, *, costs: bool = True) -> list[Column]:
     groups = [
         _arm(table),
         *_results(table),
+        *_further(table),
         *_reported(table),
         *_sizes(table),
         *(_costs(table) if costs else ()),
@@ -68,6 +70,13 @@ def _arm(table: Table) -> Column:
     return _column(table, "label", "arm", "arm", formatting.label_text, numeric=False)
 
 
+def _against(table: Table) -> list[Column]:
+    """Which row each one is compared with, where that is not the same for all."""
+    if not table.several_baselines:
+        return []
+    return [_column(table, "against", "against", "result", lambda row: row.against or "", numeric=False)]
+
+
 def _results(table: Table) -> list[Column]:
     digits = formatting.table_decimals(table)
     title = f"{table.spec.metric} {formatting.ARROWS[table.spec.mode]}"
@@ -88,11 +97,26 @@ def _results(table: Table) -> list[Column]:
     return [
         _column(table, "value", title, "result", lambda row: formatting.value_text(row, digits)),
         _column(table, "n", "n", "result", formatting.count_text),
+        *_against(table),
         _column(table, "delta", "Δ", "result", delta),
         _column(table, "interval", "95 % interval", "result", interval),
         _column(table, "p", "p (Holm)", "test", p),
         _column(table, "verdict", "verdict", "test", verdict, numeric=False),
     ]
+
+
+def _further(table: Table) -> list[Column]:
+    def column(metric: str) -> Column:
+        digits = formatting.decimals_of(row.further[metric].mean for row in table.rows)
+        return _column(
+            table,
+            f"further_{metric}",
+            metric,
+            "further",
+            lambda row: formatting.further_text(row.further[metric], digits),
+        )
+
+    return [column(metric) for metric in table.spec.columns]
 
 
 def _sizes(table: Table) -> list[Column]:
@@ -150,7 +174,7 @@ def _reported(table: Table) -> list[Column]:
 def _reported_text(item: Reported | None, digits: int) -> str:
     if item is None:
         return ""
-    return "diverged" if item.value is None else formatting.number(item.value, digits)
+    return item.word or formatting.number(item.value, digits)
 
 
 def search_columns(search: SearchTable) -> list[Column]:

@@ -18,8 +18,8 @@ _COMPARED = tuple(field.name for field in dataclasses.fields(Comparison))
 
 def to_frame(table: Table, costs: bool = True) -> pd.DataFrame:
     """One line an arm: label, status counts, mean, std, n, the comparison's fields, sizes, measured costs
-    (columns `cost_*`, left out with `costs=False`), reported values (`reported_*`) and one column
-    `seed_<seed>` for each seed. What is undefined is empty."""
+    (columns `cost_*`, left out with `costs=False`), further metrics (mean, and `*_std`), reported values
+    (`reported_*`) and one column `seed_<seed>` for each seed. What is undefined is empty."""
     return pd.DataFrame([_line(table, row, costs) for row in table.rows])
 
 
@@ -68,13 +68,18 @@ def _line(table: Table, row: Row, costs: bool) -> dict[str, Any]:
     for key in dict.fromkeys(key for one in table.rows for key in one.reported):
         item = row.reported.get(key)
         reported[f"reported_{key}"] = (
-            None if item is None else "diverged" if item.value is None else item.value
+            None if item is None else item.word if item.value is None else item.value
         )
         reported[f"reported_{key}_delta"] = item.delta if item else None
-    cells = {cell.seed: cell.value for cell in row.cells}
+    further: dict[str, Any] = {}
+    for key, found in row.further.items():
+        further[key] = found.mean if found.mean is not None else " ".join(dict.fromkeys(found.words)) or None
+        further[f"{key}_std"] = found.std
+    cells = {cell.seed: cell.word if cell.value is None else cell.value for cell in row.cells}
     seeds = sorted({cell.seed for one in table.rows for cell in one.cells})
     return {
         "arm": row.label,
+        **({"against": row.against} if table.several_baselines else {}),
         "changes": json.dumps(as_plain(dict(row.changes)), ensure_ascii=False, default=str),
         "planned": len(row.cells),
         **{status: row.counts[status] for status in STATUSES},
@@ -84,6 +89,7 @@ def _line(table: Table, row: Row, costs: bool) -> dict[str, Any]:
         **{key: getattr(comparison, key) if comparison else None for key in _COMPARED},
         **vars(row.size),
         **({f"cost_{key}": value for key, value in vars(row.cost).items()} if costs else {}),
+        **further,
         **reported,
         **{f"seed_{seed}": cells.get(seed) for seed in seeds},
         "footnotes": "; ".join(table.footnotes[number - 1] for number in row.footnotes),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ablator.report.table import STATUSES, Row, Table
+from ablator.report.table import STATUSES, Further, Row, Table
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 ARROWS = {"max": "↑", "min": "↓"}
@@ -85,18 +85,32 @@ def duration(seconds: float | None) -> str:
 
 
 def status_text(row: Row) -> str:
-    """`diverged (2/2)`, or several of them; empty where every cell is completed."""
+    """`diverged (2/2)`, or several of them; `OOM` where all completed cells have that word; empty where every
+    cell has a value."""
     total = len(row.cells)
-    return ", ".join(
+    parts = [
         f"{status} ({row.counts[status]}/{total})"
         for status in STATUSES
         if status != "completed" and row.counts[status]
-    )
+    ]
+    return ", ".join([*words_text([cell.word for cell in row.cells if cell.word], total), *parts])
 
 
 def value_text(row: Row, decimals: int) -> str:
     """The row's mean and deviation, or why there is none; never a number for a row that has none."""
     return status_text(row) if row.mean is None else mean_std(row.mean, row.std, decimals)
+
+
+def words_text(words: Sequence[str], total: int) -> list[str]:
+    """`OOM` where all of `total` trials have the word, else `OOM (1/3)`."""
+    counts = {word: words.count(word) for word in dict.fromkeys(words)}
+    return [word if count == total else f"{word} ({count}/{total})" for word, count in counts.items()]
+
+
+def further_text(found: Further, decimals: int) -> str:
+    """Mean and deviation, and what stands in the place of numbers."""
+    value = [mean_std(found.mean, found.std, decimals)] if found.n else []
+    return ", ".join([*value, *words_text(found.words, found.n + len(found.words))])
 
 
 def count_text(row: Row) -> str:
@@ -129,14 +143,29 @@ def summary(table: Table) -> str:
     return f"Of {len(verdicts)} {arms}: {', '.join(counts)}."
 
 
+def results_text(table: Table) -> str:
+    """`14`, or `12/14` where trials have no result."""
+    account = table.account
+    there = account.planned - account.failed - account.missing
+    return str(account.planned) if there == account.planned else f"{there}/{account.planned}"
+
+
+def studies_text(tables: Sequence[Table]) -> str:
+    """`14 studies`, and how many of them are not complete."""
+    count = f"{len(tables)} {'study' if len(tables) == 1 else 'studies'}"
+    holes = sum(not table.complete for table in tables)
+    return f"{count}, {holes} of them with holes" if holes else count
+
+
 def rule() -> str:
     """What Δ, interval, p and the verdicts mean, for readers of the table."""
     return (
-        "Mean ± standard deviation over the n completed seeds. Δ: mean difference from the baseline, paired "
-        "by seed, with its 95 % t interval; p: two-sided paired t test, Holm-adjusted over the table. "
-        "Supported: better with p below 0.05. Underpowered: the seeds are too few, or vary too much, to find "
-        "the difference that the source reports (or, without one, a large effect) with a chance of 80 %. A "
-        "row with a diverged seed is not supported. FLOPs are counted as multiply-adds, as papers print them."
+        "Mean ± standard deviation over the n completed seeds. Δ: mean difference from the baseline (the one "
+        "under `against`, where there is that column), paired by seed, with its 95 % t interval; p: two-"
+        "sided paired t test, Holm-adjusted over the table. Supported: better with p below 0.05. "
+        "Underpowered: the seeds are too few, or vary too much, to find the difference that the source "
+        "reports (or, without one, a large effect) with a chance of 80 %. A row with a diverged seed is not "
+        "supported. FLOPs are counted as multiply-adds, as papers print them."
     )
 
 

@@ -65,12 +65,13 @@ def _greek(char: str) -> str:
 
 
 def render_latex(table: Table, costs: bool = True) -> str:
-    """A floating table of two parts below each other, results and the rest, which fit a page's width
-    together no more; with `costs=False` without what was measured in time and memory."""
+    """A floating table of parts below each other, results, further metrics and the rest, which fit a page's
+    width together no more; with `costs=False` without what was measured in time and memory."""
     spec = table.spec
     shown = columns(table, costs=costs)
     results = [column for column in shown[1:] if column.group in ("result", "test")]
-    rest = [column for column in shown[1:] if column.group not in ("result", "test")]
+    further = [column for column in shown[1:] if column.group == "further"]
+    rest = [column for column in shown[1:] if column.group not in ("result", "test", "further")]
     sentences = (spec.question, spec.source, f"Profile {spec.profile}")
     title = " ".join(part if part[-1] in ".?!" else f"{part}." for part in sentences if part)
     notes = [
@@ -86,6 +87,7 @@ def render_latex(table: Table, costs: bool = True) -> str:
         rf"\label{{tab:{spec.study}}}",
         r"\footnotesize\setlength{\tabcolsep}{3pt}",
         *_tabular([shown[0], *results]),
+        *([r"\par\medskip", *_tabular([shown[0], *further])] if further else []),
         *([r"\par\medskip", *_tabular([shown[0], *rest])] if rest else []),
         *([r"\par\smallskip", " \\\\\n".join(notes)] if notes else []),
         r"\end{table}",

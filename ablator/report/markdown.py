@@ -42,6 +42,19 @@ def render_markdown(table: Table, costs: bool = True) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def bind_markdown(tables: Sequence[Table], costs: bool = True) -> str:
+    """All reports below each other, after a list of them."""
+    lines = [
+        f"- [{escape(table.spec.study)}](#{table.spec.study}) ({formatting.results_text(table)}): {escape(table.spec.question)}"
+        for table in tables
+    ]
+    # One heading above those of the studies.
+    reports = [
+        re.sub(r"^(#+) ", r"#\1 ", render_markdown(table, costs), flags=re.MULTILINE) for table in tables
+    ]
+    return "\n".join([f"# {formatting.studies_text(tables)}\n", *lines, "", *reports])
+
+
 def _numbered(table: Table) -> list[tuple[int, str]]:
     return list(enumerate(table.footnotes, start=1))
 

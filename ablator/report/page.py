@@ -18,7 +18,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -27,14 +27,49 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)
+
+
+def with_section(page: str, section: str) -> str:
+    """`page` with one more section (HTML) at its end."""
+    before, end, after = page.rpartition("</main>")
+    assert end, "a page has a main part"
+    return f"{before}{section}{end}{after}"
 
 
 def render_page(table: Table, costs: bool = True) -> str:
     """The page; with `costs=False` without measured costs and environment, so that the same records always
     give the same bytes. Every text of the study is escaped."""
+    title = f"{table.spec.study} · {table.spec.profile}"
+    return _template("page.html.j2").render(title=title, body=_body(table, costs, level=1))
+
+
+def render_bound(tables: Sequence[Table], costs: bool = True) -> str:
+    """One page of all tables: a list of contents with links, then what each study's own page shows."""
+    studies = [
+        {
+            "anchor": f"study-{number}",
+            "name": table.spec.study,
+            "question": table.spec.question,
+            "source": table.spec.source,
+            "summary": formatting.summary(table),
+            "trials": formatting.results_text(table),
+            "holes": not table.complete,
+            "body": _body(table, costs, level=2),
+        }
+        for number, table in enumerate(tables, start=1)
+    ]
+    title = formatting.studies_text(tables)
+    profiles = dict.fromkeys(f"profile {table.spec.profile}" for table in tables)
+    contents = _template("bound.html.j2").render(title=title, profiles=list(profiles), studies=studies)
+    return _template("page.html.j2").render(title=title, body=Markup(f'<div class="bound">{contents}</div>'))
+
+
+def _body(table: Table, costs: bool, *, level: int) -> Markup:
+    """What the page shows of one study, with headings from `level` (1 to 5) on."""
     shown = columns(table, costs=costs)
-    return _template().render(
+    text = _template("study.html.j2").render(
+        level=level,
         spec=table.spec,
         summary=formatting.summary(table),
         rule=formatting.rule(),
@@ -58,6 +93,7 @@ def render_page(table: Table, costs: bool = True) -> str:
         duration=formatting.duration(table.seconds),
         environment=[(name, ", ".join(found)) for name, found in table.versions.items()] if costs else [],
     )
+    return Markup(text)
 
 
 def _grid(shown: Sequence[Column]) -> dict[str, Any]:
@@ -88,7 +124,7 @@ def _seed_grid(table: Table) -> dict[str, Any]:
     def text(cell: Cell | None) -> str:
         if cell is None:
             return ""
-        return formatting.number(cell.value, digits) if cell.value is not None else cell.status
+        return formatting.number(cell.value, digits) if cell.value is not None else cell.word or cell.status
 
     lines = []
     for row in table.rows:

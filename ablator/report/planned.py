@@ -52,18 +52,50 @@ def total_line(plan: Plan, priced: Sequence[Priced]) -> str:
     """How many trials, how many of them are there already, and what the rest will cost."""
     one_each = {item.trial.identity: item for item in priced}
     todo = [item for item in one_each.values() if not item.cached]
-    text = f"{_count(len(one_each), 'trial')}, {len(one_each) - len(todo)} cached, {len(todo)} to train"
+    verb = "train" if any(item.trial.spec.trains for item in priced) or plan.searches else "measure"
+    text = f"{_count(len(one_each), 'trial')}, {len(one_each) - len(todo)} cached, {len(todo)} to {verb}"
     if len(one_each) < len(priced):
         text += f" ({len(priced) - len(one_each)} equal to another row's)"
     samples = sum(search.samples * len(search.seeds) for search in plan.searches)
     text += f", and up to {samples} of searches" if samples else ""
+    return text + _cost_text(todo)
+
+
+def bound_line(plans: Sequence[Plan], priced: Sequence[Sequence[Priced]]) -> str:
+    """The same over several studies, with how many trainings are saved because they share trials."""
+    each = [{item.trial.identity: item for item in items} for items in priced]
+    one_each: dict[str, Priced] = {}
+    for items in each:
+        one_each |= items
+    todo = [item for item in one_each.values() if not item.cached]
+    samples = sum(search.samples * len(search.seeds) for plan in plans for search in plan.searches)
+    line = shared_line(
+        planned=sum(map(len, each)),
+        studies=len(plans),
+        shared=sum(map(len, each)) - len(one_each),
+        cached=len(one_each) - len(todo),
+        samples=samples,
+    )
+    return line + _cost_text(todo)
+
+
+def shared_line(*, planned: int, studies: int, shared: int, cached: int, samples: int) -> str:
+    """`84 trials of 14 studies; 31 shared, 10 cached, so 43 to train`: of the different trials, those in the
+    ledger are cached; `samples` of searches come on top."""
+    text = f"{_count(planned, 'trial')} of {studies} studies; {shared} shared"
+    text += f", {cached} cached" if cached else ""
+    text += f", so {planned - shared - cached} to train"
+    return text + (f", and up to {samples} of searches" if samples else "")
+
+
+def _cost_text(todo: Sequence[Priced]) -> str:
     costs = [item.cost for item in todo if item.cost is not None]
     if not costs:
-        return text
+        return ""
     cost = total(costs)
     unit, size = flop_unit([cost])
     time = f"about {duration(cost.seconds)} one after the other" if cost.seconds is not None else ""
-    return f"{text}: {flop_text(cost.pflop, size)} {unit} of training, {time or 'time: no measurement yet'}"
+    return f": {flop_text(cost.pflop, size)} {unit} of training, {time or 'time: no measurement yet'}"
 
 
 def flop_unit(costs: Iterable[Estimate]) -> tuple[str, float]:
@@ -89,22 +121,24 @@ def _table(plan: Plan, priced: Sequence[Priced]) -> RichTable:
     table.add_column("arm", overflow="fold")
     table.add_column("seeds" if long else "seed", justify="right", no_wrap=True)
     table.add_column("differs from the baseline in", overflow="fold")
-    for title in ("params M", "GMACs", unit, *(("time",) if timed else ())) if costs else ():
+    sized = any(item.gmacs is not None for item in priced)
+    titles = ("params M", "GMACs") if sized else ()
+    for title in (*titles, *((unit,) if costs else ()), *(("time",) if timed else ())):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("cached", justify="right", no_wrap=True)
     for lines in _by_arm(priced).values() if long else [[item] for item in priced]:
         cells = [lines[0].trial.label, _seeds(lines), changes_text(plan, lines[0].trial)]
-        cells += _numbers(lines, unit_size, timed) if costs else []
+        cells += [millions(lines[0].parameters), giga(lines[0].gmacs)] if sized else []
+        cells += _costs(lines, unit_size, timed) if costs else []
         done = sum(item.cached for item in lines)
         cells.append(f"{done}/{len(lines)}" if long else "yes" if done else "")
         table.add_row(*(Text(cell) for cell in cells), style="dim" if done == len(lines) else "")
     return table
 
 
-def _numbers(lines: Sequence[Priced], unit_size: float, timed: bool) -> list[str]:
-    first = lines[0]
+def _costs(lines: Sequence[Priced], unit_size: float, timed: bool) -> list[str]:
     cost = total(item.cost for item in lines if item.cost is not None)
-    cells = [millions(first.parameters), giga(first.gmacs), flop_text(cost.pflop, unit_size)]
+    cells = [flop_text(cost.pflop, unit_size)]
     return [*cells, duration(cost.seconds)] if timed else cells
 
 
@@ -123,10 +157,15 @@ def _seeds(lines: Sequence[Priced]) -> str:
 
 
 def changes_text(plan: Plan, trial: Trial) -> str:
-    """`moto.n = 2, moto.partition = soft`; for the baseline's own row that it is the baseline."""
-    if trial.arm == plan.arms[0].index:
+    """`moto.n = 2, moto.partition = soft`; for a baseline's own row that it is one, and for a row that is not
+    compared with the first baseline, with which it is."""
+    arm, first = plan.arms[trial.arm], plan.arms[0]
+    if arm is first:
         return "(baseline)"
-    return ", ".join(f"{key} = {_value(value)}" for key, value in trial.changes.items())
+    text = ", ".join(f"{key} = {_value(value)}" for key, value in trial.changes.items())
+    if arm.kind == "baseline":
+        return f"(further baseline) {text}".rstrip()
+    return text if arm.against == first.label else f"from {arm.against}: {text}"
 
 
 def _value(value: object) -> str:

@@ -100,7 +100,8 @@ def forest(table: Table) -> str:
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         towards = "better →" if table.spec.mode == "max" else "← better"
-        axes.set_xlabel(f"Δ {table.spec.metric} against {_short(table.baseline.label)} ({towards})")
+        against = "each row's baseline" if table.several_baselines else _short(table.baseline.label)
+        axes.set_xlabel(f"Δ {table.spec.metric} against {against} ({towards})")
         return _svg(figure, "Difference of every arm from the baseline, with its 95 % interval")
 
 
@@ -135,15 +136,15 @@ def _forest_row(axes: Any, position: int, row: Row, metric: str) -> None:
 
 
 def drawn_rows(table: Table) -> list[Row]:
-    """The rows that have curves; beyond SERIES, the baseline and the best of the others."""
+    """The rows that have curves; beyond SERIES, the first baseline and the best of the others."""
     rows = [row for row in table.rows if any(len(cell.curve) > 1 for cell in row.cells)]
     if len(rows) <= SERIES:
         return rows
     sign = -1.0 if table.spec.mode == "max" else 1.0
-    arms = [row for row in rows if not row.is_baseline]
+    arms = [row for row in rows if row is not table.baseline]
     best = sorted(arms, key=lambda row: (row.mean is None, sign * (row.mean or 0.0)))
     kept = best[: SERIES - 1]
-    return [row for row in rows if row.is_baseline or row in kept]
+    return [row for row in rows if row is table.baseline or row in kept]
 
 
 def curves(table: Table) -> str:

@@ -25,8 +25,13 @@ class RowSpec:
     """Dotted keys that the arm declares, and their values."""
     identities: tuple[tuple[int, str], ...]
     """(seed, identity) of each planned trial."""
-    reported: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """What the source prints for this row, by metric; NaN means that it reports a divergence."""
+    reported: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
+    """What the source prints for this row, by metric; NaN means that it reports a divergence, and a word
+    such as OOM stands for itself."""
+    baseline: bool = False
+    """A further baseline, which is compared with no row."""
+    against: str | None = None
+    """Label of the row that it is compared with; None: the study's baseline."""
     chosen_from: int = 0
     """Number of points of a search of which this row is the best by the values shown here; 0 for an arm
     that was declared. A chosen row is not tested: its value is too good by selection."""
@@ -45,6 +50,8 @@ class TableSpec:
     baseline: str
     """Label of the row that the others are compared with."""
     rows: tuple[RowSpec, ...]
+    columns: tuple[str, ...] = ()
+    """Further metrics, shown without a comparison."""
     notes: tuple[str, ...] = ()
     command: str = ""
     """What a reader types to get this table again."""
@@ -59,6 +66,8 @@ class Cell:
     status: CellStatus
     value: float | None = None
     """The metric; None unless completed."""
+    word: str | None = None
+    """What a completed trial has in the metric's place, such as OOM."""
     error: str | None = None
     curve: tuple[tuple[float, float], ...] = ()
     """(epoch, metric) at every finite evaluation."""
@@ -66,11 +75,25 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reported:
-    """A number of the source; `value` is None where it reports a divergence."""
+    """A number of the source; `value` is None where it prints `word` instead."""
 
     value: float | None
+    word: str | None = None
+    """diverged, OOM; None beside a number."""
     delta: float | None = None
     """Difference from the baseline's reported value, computed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Further:
+    """A further metric of one row, over the completed trials that have a number for it."""
+
+    n: int
+    mean: float | None
+    std: float | None
+    """ddof 1; None with fewer than two numbers."""
+    words: tuple[str, ...] = ()
+    """What the other completed trials have in its place, such as OOM, one each."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,11 +111,15 @@ class Row:
     """Over seeds, ddof 1; None with fewer than two completed cells."""
     counts: Mapping[CellStatus, int]
     """Cells by status, every status included."""
+    against: str | None
+    """Label of the row that this one is compared with; None for a baseline."""
     comparison: Comparison | None
-    """None for the baseline."""
+    """None for a baseline."""
     size: Size
     cost: Cost
     reported: Mapping[str, Reported]
+    further: Mapping[str, Further]
+    """The metrics of `TableSpec.columns`, in their order."""
     footnotes: tuple[int, ...]
     """Numbers (from 1) of the table's footnotes that concern this row."""
 
@@ -147,6 +174,11 @@ class Table:
     def baseline(self) -> Row:
         """The row that the others are compared with."""
         return self.rows[0]
+
+    @property
+    def several_baselines(self) -> bool:
+        """Whether rows are compared with different ones."""
+        return sum(row.is_baseline for row in self.rows) > 1
 
     @property
     def complete(self) -> bool:

@@ -16,10 +16,16 @@ from ablator.report.table import Account, Table
 
 VERDICT_STYLES = {"supported": "green", "not supported": "dim", "underpowered": "yellow"}
 LAYOUTS: tuple[tuple[frozenset[str], ...], ...] = (
-    (frozenset({"result", "test", "size", "cost", "reported"}),),
-    (frozenset({"result", "test", "reported"}), frozenset({"size", "cost"})),
-    (frozenset({"result", "test"}), frozenset({"size", "cost", "reported"})),
-    (frozenset({"result", "test"}), frozenset({"size", "cost"}), frozenset({"reported"})),
+    (frozenset({"result", "test", "further", "size", "cost", "reported"}),),
+    (frozenset({"result", "test", "further", "reported"}), frozenset({"size", "cost"})),
+    (frozenset({"result", "test", "further"}), frozenset({"size", "cost", "reported"})),
+    (frozenset({"result", "test"}), frozenset({"further"}), frozenset({"size", "cost", "reported"})),
+    (
+        frozenset({"result", "test"}),
+        frozenset({"further"}),
+        frozenset({"size", "cost"}),
+        frozenset({"reported"}),
+    ),
 )
 """Ways to lay the column groups out, from wide to narrow; the first that fits is taken, else the last one,
 with labels that wrap."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ablator.errors import StoreError
+from ablator.report import figures
 from ablator.report.csv import render_csv, render_json
 from ablator.report.latex import render_latex
-from ablator.report.markdown import render_markdown
-from ablator.report.page import render_page
+from ablator.report.markdown import bind_markdown, render_markdown
+from ablator.report.page import render_bound, render_page, with_section
 from ablator.report.table import Table
 
 RENDERERS = {
@@ -26,6 +28,17 @@ def write_report(table: Table, directory: Path) -> dict[str, Path]:
     """Write every file of RENDERERS into `directory` (made where it is not there) and return their paths by
     name. A reader sees the old file or the new one, never a part. Raises StoreError where it cannot write."""
     texts = {name: render(table) for name, render in RENDERERS.items()}
+    # What `ablator figures` drew beside the page belongs to it, as long as it shows the table's own trials.
+    texts["page.html"] = with_section(texts["page.html"], figures.section(table, directory / figures.FOLDER))
+    return _write(texts, directory)
+
+
+def write_bound(tables: Sequence[Table], directory: Path) -> dict[str, Path]:
+    """Write all tables as one page (page.html) and one Markdown file (tables.md), as `write_report` does."""
+    return _write({"page.html": render_bound(tables), "tables.md": bind_markdown(tables)}, directory)
+
+
+def _write(texts: Mapping[str, str], directory: Path) -> dict[str, Path]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         return {name: _replace(directory / name, text) for name, text in texts.items()}

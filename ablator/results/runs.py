@@ -87,6 +87,8 @@ def tags(store: Store, study: str, entry: Mapping[str, Any], record: Record) -> 
     }
     if record.error is not None:
         found["ablator.error"] = record.error
+    if record.unmeasured:
+        found["ablator.unmeasured"] = ", ".join(f"{name} {word}" for name, word in record.unmeasured.items())
     if record.notes:
         found["ablator.notes"] = "\n".join(record.notes)
     for package, version in record.versions.items():

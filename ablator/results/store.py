@@ -14,7 +14,7 @@ from ablator.results.ledger import Ledger
 
 _FOLDERS = (
     *("checkpoints", "diffs", "mlartifacts", "mlflow-runs", "outbox", "reports", "scratch"),
-    *("searches", "tickets"),
+    *("searches", "tickets", "weights"),
 )
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
 
@@ -71,6 +71,10 @@ class Store:
     def checkpoint(self, identity: str) -> Path:
         """One trial's newest checkpoint; its folder is removed when the trial is committed."""
         return self.checkpoints(identity) / "last.pt"
+
+    def weights(self, identity: str) -> Path:
+        """One finished trial's final weights, where a run was asked to keep them."""
+        return self.root / "weights" / f"{checked_name(identity)}.pt"
 
     def set_aside(self, identity: str) -> Path:
         """Move a trial's damaged checkpoint out of its way, over an earlier one; returns where it is now.

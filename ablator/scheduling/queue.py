@@ -52,10 +52,12 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         on_event: OnEvent,
         outcome: Callable[[Ticket, dict[str, Any] | None], Record],
         stopping: bool = False,
+        statuses: dict[str, str] | None = None,
     ) -> None:
         """`limit`: trials live at once, waiting ones included; `search_limit`: the same once only searches
         have some left, whose sampler should see results before it draws more; `stopping`: whether trials
-        are stopped early, so that pruned records of the ledger are results here."""
+        are stopped early, so that pruned records of the ledger are results here; `statuses`: what the run
+        trained before, to go on with."""
         super().__init__()
         self._tickets = deque(tickets)
         self._sources = list(sources)
@@ -67,12 +69,24 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self._stopping = stopping
         self._live: dict[str, Ticket] = {}
         self._waiting: dict[str, list[Source | None]] = {}
-        self.statuses: dict[str, str] = {}
+        self.statuses: dict[str, str] = {} if statuses is None else statuses
         """How every trial ended that this run started, by identity."""
+        self.asked: dict[str, Source] = {}
+        """Identities that were started for a source, and which."""
+        self.answers: list[tuple[Source, str]] = []
+        """Search samples answered without training: whose, and the status of the answer."""
         self.error: Exception | None = None
         """What went wrong while an outcome was stored; the sweep ends with it."""
-        self.answered = 0
-        """Search samples answered without training."""
+
+    @property
+    def answered(self) -> int:
+        """How many search samples were answered without training."""
+        return len(self.answers)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it will never start another trial."""
+        return not self._tickets and all(source.exhausted for source in self._sources)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Tune asks for a trial: its config, None (later), or FINISHED."""
@@ -84,9 +98,10 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             self._give_up(problem)
             return None
         if ticket is None:
-            done = not self._tickets and all(s.exhausted for s in self._sources)
-            return str(Searcher.FINISHED) if done else None
+            return str(Searcher.FINISHED) if self.exhausted else None
         self._waiting[ticket.identity] = [source]
+        if source is not None:
+            self.asked[ticket.identity] = source
         path = self._store.tickets / f"{ticket.identity}.json"
         path.write_text(json.dumps(as_plain(ticket)))
         self._live[trial_id] = ticket
@@ -102,10 +117,9 @@ class TrialQueue(Searcher):  # type: ignore[misc]
                     break
                 known = self._known(ticket.identity)
                 if known is not None:
-                    self.answered += 1
+                    self.answers.append((source, known.status))
                     source.tell(known)
                 elif ticket.identity in self._waiting:
-                    self.answered += 1
                     self._waiting[ticket.identity].append(source)
                 else:
                     return ticket, source
@@ -134,9 +148,11 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             self._give_up(problem)
             return
         self.statuses[ticket.identity] = record.status
-        for source in self._waiting.pop(ticket.identity):
+        for number, source in enumerate(self._waiting.pop(ticket.identity)):
             if source is not None:
                 source.tell(record)
+                # The first is the one that it was trained for.
+                self.answers += [(source, record.status)] if number else []
         (self._store.tickets / f"{ticket.identity}.json").unlink(missing_ok=True)
         self._on_event(
             Event(

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import ray
@@ -52,11 +52,28 @@ class SweepSettings:
 
     resources: Resources = dataclasses.field(default_factory=Resources)
     execution: Execution = dataclasses.field(default_factory=Execution)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Trials that one Tune run trains. Early stopping compares the trials of its phase with each other."""
+
+    tickets: Sequence[Ticket] = ()
+    sources: Sequence[Source] = ()
+    samples: int = 0
+    """Trials that the sources may ask for."""
     metric: str = "top1"
     mode: Literal["max", "min"] = "max"
     stop: EarlyStop | None = None
     spared: frozenset[str] = frozenset()
     """Identities that early stopping leaves alone."""
+    alone: bool = False
+    """One trial after the other: those that measure time would measure each other."""
+
+    @property
+    def width(self) -> int:
+        """Trials that may run at once."""
+        return 1 if self.alone else len(self.tickets) + self.samples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,26 +82,23 @@ class SweepOutcome:
 
     statuses: dict[str, str]
     """Identity to status, of trials that were started."""
-    answered: int
-    """Search samples that the ledger (or a twin) answered."""
+    asked: dict[str, Source]
+    """Of these the ones that were started for a source, and which."""
+    answers: list[tuple[Source, str]]
+    """Search samples that the ledger (or a twin) answered: whose, and the status of the answer."""
 
 
 def sweep(
-    tickets: Sequence[Ticket],
-    sources: Iterable[Source],
-    *,
-    expected: int,
-    store: Store,
-    settings: SweepSettings,
-    on_event: OnEvent,
+    phases: Sequence[Phase], *, store: Store, settings: SweepSettings, on_event: OnEvent
 ) -> SweepOutcome:
-    """Train every ticket, and what the sources ask for, at most `expected` trials at once.
+    """Train every ticket, and what the sources ask for, one phase after the other over the same slots. What
+    a phase has trained (or has failed in it), a later one does not train again.
 
     Every outcome is in the ledger (or, for failures, beside it) when this returns. Raises ClusterError
     where Ray cannot be started or joined.
     """
     with cluster(settings.resources) as there:
-        count = slots_for(settings.resources, there, expected)
+        count = slots_for(settings.resources, there, max(phase.width for phase in phases))
         shape = shape_on(settings.resources, there)
         scratch = _scratch(store)
         store.tickets.mkdir(exist_ok=True)
@@ -94,30 +108,56 @@ def sweep(
             SlotSettings(
                 store=str(store.root), execution=settings.execution, threads=max(1, int(shape.cpus))
             ),
-            lockstep=settings.stop is not None,
+            lockstep=any(phase.stop is not None for phase in phases),
             max_attempts=_MAX_ATTEMPTS,
             scratch=scratch,
         )
         on_event(Event(kind="slots", slot=count, text="joined" if there.joined else "started"))
         outcomes = _Outcomes(store, slots)
-        queue = TrialQueue(
-            tickets,
-            sources,
-            store=store,
-            limit=2 * (count + 1),
-            search_limit=count + 2,
-            on_event=on_event,
-            outcome=outcomes.read,
-            stopping=settings.stop is not None,
-        )
+        done = SweepOutcome(statuses={}, asked={}, answers=[])
         try:
-            _tune(queue, slots, store=store, settings=settings, on_event=on_event, scratch=scratch)
+            for number, phase in enumerate(phases):
+                queue = _queue(phase, done.statuses, store, count, on_event, outcomes)
+                if queue.exhausted:
+                    continue
+                _tune(
+                    queue,
+                    slots,
+                    store=store,
+                    settings=phase,
+                    on_event=on_event,
+                    scratch=f"{scratch}/{number}",
+                )
+                if queue.error is not None:
+                    raise queue.error
+                done.asked.update(queue.asked)
+                done.answers.extend(queue.answers)
         finally:
             _close(slots)
             shutil.rmtree(scratch, ignore_errors=True)
-        if queue.error is not None:
-            raise queue.error
-        return SweepOutcome(statuses=queue.statuses, answered=queue.answered)
+        return done
+
+
+def _queue(
+    phase: Phase,
+    statuses: dict[str, str],
+    store: Store,
+    slots: int,
+    on_event: OnEvent,
+    outcomes: _Outcomes,
+) -> TrialQueue:
+    """The phase's queue, without what an earlier phase has trained; it adds to `statuses`."""
+    return TrialQueue(
+        [ticket for ticket in phase.tickets if ticket.identity not in statuses],
+        phase.sources,
+        store=store,
+        limit=1 if phase.alone else 2 * (slots + 1),
+        search_limit=1 if phase.alone else slots + 2,
+        on_event=on_event,
+        outcome=outcomes.read,
+        stopping=phase.stop is not None,
+        statuses=statuses,
+    )
 
 
 def _scratch(store: Store) -> str:
@@ -136,7 +176,7 @@ def _tune(
     slots: list[Any],
     *,
     store: Store,
-    settings: SweepSettings,
+    settings: Phase,
     on_event: OnEvent,
     scratch: str,
 ) -> None:

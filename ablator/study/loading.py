@@ -51,7 +51,7 @@ def resolve(study: Study) -> Study:
     profiles = {name: _profile(path) for name, path in _profile_files(folder).items()}
     for name, own in study.profiles.items():
         profiles[name] = _over(profiles.get(name, Profile()), own, f"{where}: profiles.{name}")
-    arms = tuple(_with_space(arm, folder, f"{where}: arms[{i}]") for i, arm in enumerate(study.arms))
+    arms = tuple(_with_files(arm, folder, f"{where}: arms[{i}]") for i, arm in enumerate(study.arms))
     return dataclasses.replace(study, base=base, profiles=profiles, arms=arms)
 
 
@@ -75,7 +75,9 @@ def read_space(path: Path, where: str) -> SpaceDocument:
     return validate(SpaceDocument, yaml.read(path, f"{where}: search space"), str(path))
 
 
-def _with_space(arm: Arms, folder: Path, where: str) -> Arms:
+def _with_files(arm: Arms, folder: Path, where: str) -> Arms:
+    if isinstance(arm.base, str):
+        arm = dataclasses.replace(arm, base=recipe(folder / arm.base, f"{where}: base"))
     if not isinstance(arm.space, str):
         return arm
     return dataclasses.replace(arm, space=read_space(folder / arm.space, f"{where}: space"))
@@ -97,8 +99,11 @@ def _profile_files(folder: Path) -> dict[str, Path]:
 
 
 def _over(below: Profile, above: Profile, where: str) -> Profile:
-    """The study's own changes to a profile, laid over it."""
-    sets: Mapping[str, Any] = flatten(below.set, where) | flatten(above.set, where)
+    """The study's own changes to a profile, laid over it. A key that the study maps leaves the profile's
+    `set`: an arm declares it, and the map says what its values and the baseline's come to."""
+    own = flatten(above.set, where)
+    left = {key: value for key, value in flatten(below.set, where).items() if key not in above.map}
+    sets: Mapping[str, Any] = left | own
     return Profile(
         about=above.about or below.about,
         set=dict(sets),
@@ -106,6 +111,7 @@ def _over(below: Profile, above: Profile, where: str) -> Profile:
             key: below.map.get(key, {}) | above.map.get(key, {})
             for key in dict.fromkeys([*below.map, *above.map])
         },
+        models=below.models | above.models,
         seeds=below.seeds if above.seeds is None else above.seeds,
         samples=below.samples if above.samples is None else above.samples,
         stop=below.stop if above.stop is None else above.stop,

@@ -12,7 +12,7 @@ from ablator.study.spaces import SpaceDocument
 
 Design = Literal["one", "grid", "zip", "list", "search"]
 Sampler = Literal["tpe", "random", "qmc", "gp", "nsga2"]
-ReportedValue = float | Literal["NaN"]
+ReportedValue = float | Literal["NaN", "OOM"]
 
 
 @settings
@@ -27,7 +27,7 @@ class Baseline:
 
 @settings
 class Arms:
-    """One block of rows; each row differs from the baseline only in what is set here."""
+    """One block of rows; each row differs from its baseline only in what is set here."""
 
     label: Annotated[str, MinLen(1)]
     """The row's name in the table; {n} or {moto.n} stands for the value of a key that is set here."""
@@ -40,6 +40,13 @@ class Arms:
     """list: what each row sets, on top of `set`."""
     space: str | SpaceDocument | None = None
     """search: file of the search space, relative to the study file, or the space itself."""
+    baseline: bool = False
+    """These rows are further baselines: compared with no row, there for others to be compared with."""
+    base: str | dict[str, Any] | None = None
+    """baseline: recipe that they start from instead of the study's, such as another backbone's; the study's
+    `set` lies over it, and the first baseline's does not."""
+    against: str | None = None
+    """Label of the further baseline that these rows start from and are compared with; null: the study's."""
     samples: Annotated[int, Ge(1)] = 20
     """search: points that are drawn, duplicates included."""
     sampler: Sampler = "tpe"
@@ -66,11 +73,13 @@ class Report:
 
     metric: Annotated[str, MinLen(1)] = "top1"
     """The metric that arms are compared by."""
+    columns: tuple[str, ...] = ()
+    """Further metrics that the table shows beside it, without a comparison."""
     rows: Literal["arms"] = "arms"
     """What a row is."""
     reported: dict[str, ReportedValue | dict[str, ReportedValue]] = dataclasses.field(default_factory=dict)
     """The source's own numbers: label to the metric's value, or to several values by name; NaN is a
-    run that diverged there; `baseline` stands for the baseline's label."""
+    run that diverged there, OOM one that ran out of memory; `baseline` stands for the baseline's label."""
     note: str = ""
     """A footnote."""
 
@@ -85,6 +94,8 @@ class Profile:
     """Keys of the spec, for every row. Keys of an optional section hold where that section is on."""
     map: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     """Key to {value in the study: value here}, for keys that arms declare or that keep their default."""
+    models: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """model.name in the study to the `model` section here, in place of `set`'s keys of that section."""
     seeds: Annotated[int, Ge(1)] | Annotated[tuple[int, ...], MinLen(1)] | None = None
     """Seeds per arm instead of the study's."""
     samples: Annotated[int, Ge(1)] | None = None

@@ -32,11 +32,27 @@ def undecayed_names(model: nn.Module) -> set[str]:
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Trainable parameters in timm's groups: no decay for biases, for parameters of at most one dimension
-    (norms, MoTo's ρ and α_s) and for `undecayed_names`; frozen parameters are in none."""
+    (norms, MoTo's ρ and α_s) and for `undecayed_names`; frozen parameters are in none.
+
+    Modules with a number `lr_scale` have groups of their own, whose rate is that multiple of the others' at
+    every step (timm's schedulers read `lr_scale`)."""
     groups: list[dict[str, Any]] = param_groups_weight_decay(
         model, weight_decay, no_weight_decay_list=undecayed_names(model)
     )
-    return groups
+    scales = {
+        parameter: scale
+        for module in model.modules()
+        if isinstance(scale := getattr(module, "lr_scale", None), float)
+        for parameter in module.parameters()
+    }
+    return [part for group in groups for part in _by_scale(group, scales)] if scales else groups
+
+
+def _by_scale(group: dict[str, Any], scales: dict[nn.Parameter, float]) -> list[dict[str, Any]]:
+    parts: dict[float, list[nn.Parameter]] = {}
+    for parameter in group["params"]:
+        parts.setdefault(scales.get(parameter, 1.0), []).append(parameter)
+    return [{**group, "params": held, "lr_scale": scale} for scale, held in parts.items()]
 
 
 def build_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:

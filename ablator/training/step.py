@@ -57,8 +57,9 @@ class Stepper:
 
     @property
     def lr(self) -> float:
-        """Learning rate of the latest step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """Learning rate of the latest step, where nothing scales it."""
+        group = self.optimizer.param_groups[0]
+        return float(group["lr"]) / float(group.get("lr_scale", 1.0))
 
     def micro_step(
         self, images_BCHW: Tensor, target: Tensor, epoch: int, micro: int, *, closes: bool

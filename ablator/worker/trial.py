@@ -11,18 +11,22 @@ import traceback
 
 import torch
 
-from ablator.assembly.build import assemble
-from ablator.assembly.check import Size, check
+from ablator.assembly.build import Assembly, assemble
+from ablator.assembly.check import Size, check, check_operator
+from ablator.assembly.operator import build_measurement, build_operator
 from ablator.assembly.preflight import model_key
 from ablator.contracts.events import Ticket
-from ablator.contracts.protocols import DataInfo, OnProgress, World
+from ablator.contracts.protocols import Batches, DataInfo, OnProgress, World
 from ablator.contracts.record import Record
-from ablator.data.loading import load
+from ablator.data.loading import Loader, load
 from ablator.errors import UserError
 from ablator.plan.spec import TrialSpec
 from ablator.results.store import Store
 from ablator.results.versions import environment
+from ablator.tasks.settings import kept_views
 from ablator.training.batching import micro_batch_size
+from ablator.training.features import FeatureBatches, pass_size_of
+from ablator.training.kept import keep_weights
 from ablator.training.loop import train
 
 _ERROR_LINES = 12
@@ -38,6 +42,8 @@ class Execution:
     """Processes that decode images, per training worker."""
     compile: bool = False
     """Compile models with torch.compile."""
+    keep_weights: bool = False
+    """Keep the final weights of every trial that is trained to its end, in the store's `weights/`."""
 
 
 class TrialRunner:
@@ -65,13 +71,24 @@ class TrialRunner:
             return done
         started = time.time()
         try:
-            record = self._train(ticket, attempts=attempts, started=started, on_progress=on_progress)
+            spec = TrialSpec.from_json(ticket.spec)
+            if spec.trains:
+                record = self._train(ticket, attempts=attempts, started=started, on_progress=on_progress)
+            else:
+                record = self._measure(ticket, spec, attempts=attempts, started=started)
         except Exception as error:
             record = self._failed(ticket, error, attempts=attempts, started=started)
             if self.world.size > 1:
                 self.store.ledger.commit(record)
                 raise
         if record is not None and self.world.rank == 0:
+            if self.execution.keep_weights and record.status == "completed" and spec.trains:
+                # Before the commit: a trial that has its record has its weights as well.
+                keep_weights(
+                    self.store.checkpoint(ticket.identity),
+                    self.store.weights(ticket.identity),
+                    ticket.identity,
+                )
             self.store.ledger.commit(record)
             shutil.rmtree(self.store.checkpoints(ticket.identity), ignore_errors=True)
         return record
@@ -85,19 +102,13 @@ class TrialRunner:
     ) -> Record | None:
         spec = TrialSpec.from_json(ticket.spec)
         settings = spec.train
-        batches = load(
-            spec.data,
-            spec.augment,
-            seed=spec.seed,
-            batch_size=micro_batch_size(settings, self.world),
-            world=self.world,
-            workers=self.execution.loader_workers,
-        )
-        size = self._size(spec, batches.info)
+        images = self._load(spec, micro_batch_size(settings, self.world))
+        size = self._size(spec, images.info)
         self._forget_compiled(spec)
-        assembly = assemble(spec, batches.info)
+        assembly = assemble(spec, images.info)
+        batches: Batches = images if assembly.heads is None else self._features(spec, assembly, images)
         outcome = train(
-            assembly.model,
+            assembly.model if assembly.heads is None else assembly.heads,
             assembly.task,
             batches,
             settings,
@@ -127,6 +138,55 @@ class TrialRunner:
             versions=self._versions,
             started=started,
             finished=time.time(),
+        )
+
+    def _measure(self, ticket: Ticket, spec: TrialSpec, *, attempts: int, started: float) -> Record | None:
+        """Only the first worker measures: others beside it would share its device."""
+        if self.world.rank > 0:
+            return None
+        found = build_measurement(spec).measure(build_operator(spec), seed=spec.seed, device=self.device)
+        size = check_operator(spec)
+        return Record(
+            identity=ticket.identity,
+            status="completed",
+            spec=ticket.spec,
+            metrics=found.metrics,
+            unmeasured=found.unmeasured,
+            cost={"eval_seconds": found.seconds},
+            size=size.as_dict(),
+            notes=(*size.notes, *found.notes),
+            attempts=attempts,
+            versions=self._versions,
+            started=started,
+            finished=time.time(),
+        )
+
+    def _load(self, spec: TrialSpec, batch_size: int) -> Loader:
+        return load(
+            spec.data,
+            spec.augment,
+            seed=spec.seed,
+            batch_size=batch_size,
+            world=self.world,
+            workers=self.execution.loader_workers,
+        )
+
+    def _features(self, spec: TrialSpec, assembly: Assembly, images: Loader) -> FeatureBatches:
+        """What the frozen backbone makes of the images, for the heads."""
+        assert spec.probe is not None
+        micro = micro_batch_size(spec.train, self.world)
+        pass_size = pass_size_of(images.info.train_size // self.world.size, micro)
+        return FeatureBatches(
+            assembly.model.backbone,
+            images,
+            self._load(spec, pass_size),
+            views=kept_views(spec.probe, spec.train.epochs, fixed=spec.augment.fixed),
+            batch_size=micro,
+            pass_size=pass_size,
+            seed=spec.seed,
+            device=self.device,
+            precision=spec.train.precision,
+            cache=spec.probe.cache,
         )
 
     def _forget_compiled(self, spec: TrialSpec) -> None:

@@ -28,6 +28,16 @@ TINY: dict[str, dict[str, Any]] = {
         "options": {"depths": [1, 1, 1, 1], "embed_dims": [8, 16, 24, 32], "num_heads": [1, 1, 2, 4]},
         "drop_path": 0.1,
     },
+    "t2t_vit": {
+        "name": "t2t_vit_14",
+        "options": {"strides": [2, 2, 2], "token_dim": 8, "embed_dim": 32, "depth": 2, "num_heads": 2},
+        "drop_path": 0.1,
+    },
+    "pvt": {
+        "name": "pvt_small",
+        "options": {"depths": [1, 1, 1, 1], "embed_dims": [8, 16, 24, 32], "num_heads": [1, 1, 2, 4]},
+        "drop_path": 0.1,
+    },
 }
 
 

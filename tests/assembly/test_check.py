@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -25,13 +26,30 @@ def test_counts_are_those_of_the_built_model(spec_of: Make, info: DataInfo, fami
 
 
 def test_deit_s_weighs_what_papers_print(info: DataInfo) -> None:
-    import dataclasses
-
     spec = resolve({"model": {"name": "deit_small_patch16_224"}, "data": {"image_size": 224}}, "test")
     thousand = dataclasses.replace(info, classes=tuple(str(i) for i in range(1000)))
     size = check(spec, thousand)
     assert size.parameters == pytest.approx(22.05e6, abs=0.01e6)
     assert size.gmacs == pytest.approx(4.6, abs=0.05), "attention is counted"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "gmacs"),
+    [
+        ("t2t_vit_14", 21.546, 4.783),
+        ("t2t_vit_19", 39.177, 8.480),
+        ("pvt_small", 24.486, 3.816),
+        ("pvt_medium", 44.208, 6.659),
+    ],
+)
+def test_models_that_are_written_here_weigh_what_their_authors_say(
+    info: DataInfo, name: str, parameters: float, gmacs: float
+) -> None:
+    """T2T-ViT: 21.5M and 4.8G, 39.2M and 8.5G; PVT: 24.5M and 3.8G, 44.2M and 6.7G."""
+    spec = resolve({"model": {"name": name}, "data": {"image_size": 224}}, "test")
+    size = check(spec, dataclasses.replace(info, classes=tuple(str(i) for i in range(1000))))
+    assert size.parameters / 1e6 == pytest.approx(parameters, abs=1e-3)
+    assert size.gmacs == pytest.approx(gmacs, abs=1e-3)
 
 
 def test_check_needs_no_memory_and_no_random_numbers(spec_of: Make, info: DataInfo) -> None:

@@ -27,6 +27,14 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
         "pvt_v2_b0",
         {"depths": [1, 1, 2, 1], "embed_dims": [16, 16, 32, 32], "num_heads": [1, 1, 2, 2]},
     ),
+    "t2t_vit": (
+        "t2t_vit_14",
+        {"strides": [2, 2, 1], "token_dim": 8, "embed_dim": 32, "depth": 3, "num_heads": 2},
+    ),
+    "pvt": (
+        "pvt_small",
+        {"depths": [1, 1, 2, 1], "embed_dims": [16, 16, 32, 32], "num_heads": [1, 1, 2, 2]},
+    ),
 }
 
 
@@ -62,6 +70,8 @@ def test_every_family_has_a_tiny_model_here() -> None:
         ("swin_small_patch4_window7_224", "swin"),
         ("pvt_v2_b2", "pvt_v2"),
         ("pvt_v2_b2_li", "pvt_v2"),
+        ("t2t_vit_19", "t2t_vit"),
+        ("pvt_medium", "pvt"),
     ],
 )
 def test_names_find_their_family(name: str, family: str) -> None:
@@ -77,6 +87,7 @@ def test_names_find_their_family(name: str, family: str) -> None:
         ("deit_small_distilled_patch16_224", "no seams"),
         ("swinv2_tiny_window8_256", "no seams"),
         ("vit_tiny_r_s16_p8_224", "no seams"),
+        ("t2t_vit_t_14", "unknown.*t2t_vit, pvt.*t2t_vit_14"),
     ],
 )
 def test_names_without_a_family_are_explained(name: str, says: str) -> None:
@@ -164,6 +175,10 @@ def test_only_a_class_tokens_last_block_is_out_of_the_heads_reach() -> None:
     assert [seam.reaches_head for seam in tiny("vit")[1].blocks()] == [True, True, False]
     averaging = tiny("vit", global_pool="avg")[1]
     assert all(seam.reaches_head for seam in averaging.blocks())
+    for family in ("t2t_vit", "pvt"):
+        reaching = [seam.reaches_head for seam in tiny(family)[1].blocks()]
+        assert reaching == [True] * (len(reaching) - 1) + [False]
+        assert all(seam.reaches_head for seam in tiny(family, global_pool="avg")[1].blocks())
 
 
 @pytest.mark.parametrize("family", FAMILIES.names())
@@ -198,6 +213,14 @@ def test_the_same_seed_gives_the_same_weights_and_drop_path_is_passed(family: st
         ("swin", {"depths": 3}, r"model\.options\.depths=3"),
         ("vit", {"patch_size": 0}, r"model\.options\.patch_size=0"),
         ("vit", {"patch_size": [4, 8]}, r"patch_size must be a square"),
+        ("t2t_vit", {"stride": 2}, r"model\.options\.stride.*did you mean 'strides'"),
+        ("t2t_vit", {"strides": [2, 2]}, r"strides have three numbers each"),
+        ("t2t_vit", {"strides": [8, 1, 1]}, r"stride lies between 1 and its kernel, 7, not 8"),
+        ("t2t_vit", {"kernel_sizes": [7, 3, 2]}, r"stride 1 needs an odd kernel, not 2"),
+        ("t2t_vit", {"global_pool": "max"}, r"global_pool is token, avg or empty, not 'max'"),
+        ("pvt", {"depths": [1, 1]}, r"depths 2, num_heads 4"),
+        ("pvt", {"sr_ratios": [8, 4, 2, 2]}, r"the last of sr_ratios is 1, not 2"),
+        ("pvt", {"patch_sizes": [4, 2, 0, 2]}, r"model\.options\.patch_sizes"),
     ],
 )
 def test_bad_options_are_named(family: str, options: dict[str, Any], says: str) -> None:
@@ -212,6 +235,8 @@ def test_bad_options_are_named(family: str, options: dict[str, Any], says: str) 
         ("swin", 34, "32 or 36"),
         ("vit", 3, "nearest image sizes: 4"),
         ("pvt_v2", 24, "too small.*least size is 29"),
+        ("t2t_vit", 34, "34 is not a multiple of 4.*32 or 36"),
+        ("pvt", 28, "28 is too small: stage 1 reduces its 7×7 map by 8; the least side is 32"),
     ],
 )
 def test_image_sizes_that_do_not_fit_are_refused(family: str, size: int, says: str) -> None:
@@ -219,9 +244,10 @@ def test_image_sizes_that_do_not_fit_are_refused(family: str, size: int, says: s
         tiny(family, size)
 
 
-def test_the_least_size_named_is_enough() -> None:
-    model, _ = tiny("pvt_v2", 29)
-    assert model(torch.zeros(1, 3, 29, 29)).shape == (1, 5)
+@pytest.mark.parametrize(("family", "size"), [("pvt_v2", 29), ("pvt", 32)])
+def test_the_least_size_named_is_enough(family: str, size: int) -> None:
+    model, _ = tiny(family, size)
+    assert model(torch.zeros(1, 3, size, size)).shape == (1, 5)
 
 
 def test_blocks_without_a_map_have_no_seam() -> None:

@@ -31,6 +31,16 @@ TINY: dict[str, ModelSettings] = {
         drop_path=0.2,
         options={"depths": [1, 1, 2, 1], "embed_dims": [16, 16, 32, 32], "num_heads": [1, 1, 2, 2]},
     ),
+    "t2t_vit": ModelSettings(
+        name="t2t_vit_14",
+        drop_path=0.2,
+        options={"strides": [2, 2, 1], "token_dim": 8, "embed_dim": 32, "depth": 3, "num_heads": 2},
+    ),
+    "pvt": ModelSettings(
+        name="pvt_small",
+        drop_path=0.2,
+        options={"depths": [1, 1, 2, 1], "embed_dims": [16, 16, 32, 32], "num_heads": [1, 1, 2, 2]},
+    ),
 }
 
 Build = Callable[..., tuple[nn.Module, Seams]]

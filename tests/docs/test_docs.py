@@ -69,7 +69,7 @@ def test_the_readme_is_short_and_shows_the_table_of_its_study(docs: Any) -> None
 @pytest.fixture(scope="module")
 def command() -> Any:
     """The whole command line, as click sees it."""
-    from ablator.cli import studies, upkeep  # noqa: F401 (they add their commands)
+    from ablator.cli import figures, studies, upkeep  # noqa: F401 (they add their commands)
     from ablator.cli.app import app
 
     return typer.main.get_command(app)

@@ -153,3 +153,85 @@ def test_declared_keys_cover_every_difference(planned: Planned) -> None:
             declared = a.changes.keys() | b.changes.keys()
             found = differences(made.of(a)[0].spec, made.of(b)[0].spec)
             assert all(any(overlaps(key, d) for d in declared) for key in found)
+
+
+def test_rows_may_start_from_further_baselines(planned: Planned) -> None:
+    made = planned(
+        {
+            "set": {"train.epochs": 7},
+            "baseline": {"label": "small", "set": {"train.lr": 1e-3}},
+            "arms": [
+                {"label": "small, MoTo", "set": {"moto.n": 4}},
+                {
+                    "label": "Swin",
+                    "baseline": True,
+                    "base": {
+                        "data": {"name": "digits"},
+                        "model": {"name": "swin_tiny_patch4_window7_224"},
+                        "train": {"epochs": 3, "clip_grad": 5.0},
+                    },
+                },
+                {"label": "Swin, MoTo", "against": "Swin", "set": {"moto.n": 4}},
+            ],
+            "profiles": {
+                "tiny": {
+                    "set": {"model.options.depth": 2},
+                    "models": {"swin_tiny_patch4_window7_224": {"options": {"embed_dim": 24}}},
+                }
+            },
+            "seeds": 1,
+        },
+        profile="tiny",
+    )
+    assert [(arm.kind, arm.against) for arm in made.arms] == [
+        ("baseline", None),
+        ("arm", "small"),
+        ("baseline", None),
+        ("arm", "Swin"),
+    ]
+    small, _, swin, swin_moto = (trial.spec for trial in made.trials)
+    assert differences(swin, swin_moto).keys() == {"moto"}
+    assert (swin.train.clip_grad, swin.train.epochs) == (5.0, 7), "its recipe, under the study's set"
+    assert swin.train.lr != small.train.lr, "the first baseline's own changes are its own"
+    assert small.model.options == {"depth": 2}
+    assert swin.model.options == {"embed_dim": 24}, "a profile's options are those of the backbone"
+
+
+@pytest.mark.parametrize(
+    ("arms", "text"),
+    [
+        (
+            [{"label": "a", "baseline": True, "set": {"train.lr": 1}}, {"label": "b", "against": "aa"}],
+            "sets nothing",
+        ),
+        (
+            [
+                {"label": "big", "baseline": True, "set": {"train.lr": 1}},
+                {"label": "b", "against": "bigg", "set": {"moto.n": 2}},
+            ],
+            "no baseline above it is called 'bigg' (did you mean 'big'?)",
+        ),
+        (
+            [{"label": "a", "set": {"moto.n": 2}}, {"label": "b", "against": "a", "set": {"train.lr": 1}}],
+            "no baseline above it is called 'a'",
+        ),
+        ([{"label": "b", "base": {}, "set": {"moto.n": 2}}], "say `baseline: true` as well"),
+        (
+            [{"label": "b", "baseline": True, "against": "baseline", "set": {"moto.n": 2}}],
+            "a baseline is compared with no row",
+        ),
+        (
+            [
+                {"label": "big", "baseline": True, "set": {"train.lr": 1}},
+                {"label": "b", "against": "big", "set": {"train.lr": 1}},
+            ],
+            "changes nothing: train.lr = 1 is what 'big' has",
+        ),
+    ],
+)
+def test_a_wrong_comparison_is_one_clear_error(
+    planned: Planned, arms: list[dict[str, Any]], text: str
+) -> None:
+    with pytest.raises(SettingError) as error:
+        planned({"arms": arms})
+    assert text in str(error.value)

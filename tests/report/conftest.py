@@ -35,6 +35,7 @@ def build() -> Callable[..., Table]:
         reported: Mapping[str, Mapping[str, float]] | None = None,
         more: Mapping[str, Mapping[str, Any]] | None = None,
         chosen_from: Mapping[str, int] | None = None,
+        against: Mapping[str, str | None] | None = None,
         searches: Sequence[Any] = (),
         **spec: Any,
     ) -> Table:
@@ -52,6 +53,8 @@ def build() -> Callable[..., Table]:
                     identities=identities,
                     reported=(reported or {}).get(label, {}),
                     chosen_from=(chosen_from or {}).get(label, 0),
+                    baseline=label in (against or {}) and (against or {})[label] is None,
+                    against=(against or {}).get(label),
                 )
             )
         settings: dict[str, Any] = {

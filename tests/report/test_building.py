@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 
@@ -14,7 +15,11 @@ from scipy import stats
 from ablator.contracts.record import Record
 from ablator.errors import SettingError
 from ablator.report.building import account, build_table
+from ablator.report.csv import render_csv, render_json
 from ablator.report.formatting import count_text, summary, value_text
+from ablator.report.latex import render_latex
+from ablator.report.markdown import render_markdown
+from ablator.report.page import render_page
 from ablator.report.table import Account, RowSpec, Table, TableSpec
 
 Build = Callable[..., Table]
@@ -180,3 +185,34 @@ def test_versions_show_every_one_that_was_met(build: Build) -> None:
 
 def test_summary_counts_the_verdicts(full: Table) -> None:
     assert summary(full) == "Of 4 arms: 1 supported, 1 not supported, 2 underpowered."
+
+
+def test_a_row_is_compared_with_its_own_baseline(build: Build) -> None:
+    table = build(
+        {"DeiT": [80.0, 81.0], "DeiT+": [81.0, 82.5], "Swin": [70.0, 72.0], "Swin+": [69.0, 70.5]},
+        against={"Swin": None, "Swin+": "Swin"},
+        reported={"DeiT": {"top1": 79.8}, "Swin": {"top1": 81.2}, "Swin+": {"top1": 82.2}},
+        more={
+            "DeiT": {"cost": {"step_ms": 10.0}},
+            "Swin": {"cost": {"step_ms": 20.0}},
+            "Swin+": {"cost": {"step_ms": 22.0}},
+        },
+    )
+    deit, arm, swin, other = table.rows
+    assert [row.is_baseline for row in table.rows] == [True, False, True, False]
+    assert swin.comparison is None
+    assert arm.comparison is not None
+    assert other.comparison is not None
+    assert (arm.comparison.delta, other.comparison.delta) == (1.25, -1.25)
+    assert other.cost.overhead_percent == pytest.approx(10.0)
+    assert other.reported["top1"].delta == 1.0
+    assert swin.reported["top1"].delta is None
+    assert deit.against is None
+    # Every output says which.
+    assert "| against |" in render_markdown(table)
+    assert "| Swin+ |" in render_markdown(table)
+    for text in (render_markdown(table), render_latex(table), render_page(table), render_csv(table)):
+        assert "against" in text
+    found = {row["label"]: row["against"] for row in json.loads(render_json(table))["rows"]}
+    assert found == {"DeiT": None, "DeiT+": "DeiT", "Swin": None, "Swin+": "Swin"}
+    assert "against" not in render_csv(build({"a": [1.0], "b": [2.0]})).splitlines()[0]

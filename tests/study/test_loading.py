@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ablator.errors import SettingError
+from ablator.plan.planning import plan
 from ablator.study.loading import load, resolve
 from ablator.study.schema import Arms, Study
 from ablator.study.spaces import SpaceDocument
@@ -54,6 +55,17 @@ def test_profiles_are_found_above_the_study_and_overlaid_by_it(tmp_path: Path) -
     assert laptop.map == {"moto.n": {"8": 4, "16": 5}}
     assert laptop.seeds == 2
     assert "gpu" in study.profiles, "profiles that come with Ablator are there as well"
+
+
+def test_a_key_that_the_study_maps_leaves_the_profiles_set(tmp_path: Path) -> None:
+    _write(tmp_path / "recipes/profiles/laptop.yaml", "set: {train: {lr: 1.5e-3, epochs: 3}}\n")
+    own = "profiles: {laptop: {map: {train.lr: {0.0005: 1.5e-3, 0.25: 0.05}}}}\n"
+    arms = "arms: [{label: sgd, set: {train: {optimizer: sgd, lr: 0.25}}}]\n"
+    study = load(_write(tmp_path / "s.yaml", "study: s\nbase: {train: {lr: 5e-4}}\n" + own + arms))
+    assert study.profiles["laptop"].set == {"train.epochs": 3}
+    assert resolve(study) == study
+    made = plan(study, profile="laptop", fingerprint=lambda _: "f")
+    assert {(t.label, t.spec.train.lr) for t in made.trials} == {("baseline", 1.5e-3), ("sgd", 0.05)}
 
 
 def test_a_study_built_in_python_is_the_same_object(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import pytest
 import torch
 
 import ablator.tasks
+from ablator.contracts.protocols import Measuring
 from ablator.registry import TASKS
 
 assert ablator.tasks  # importing the room is what registers
 
-tasks = pytest.mark.parametrize("entry", list(TASKS), ids=lambda entry: entry.name)
+tasks = pytest.mark.parametrize("entry", [e for e in TASKS if e.trains], ids=lambda entry: entry.name)
+measuring = pytest.mark.parametrize("entry", [e for e in TASKS if not e.trains], ids=lambda entry: entry.name)
 
 
 @tasks
@@ -47,3 +49,14 @@ def test_the_main_metric_is_measured_and_improves_in_its_direction(entry) -> Non
         found.append(values[task.metric])
     right, wrong = found
     assert right > wrong if task.mode == "max" else right < wrong
+
+
+@measuring
+def test_what_a_measuring_task_says_it_measures_has_a_number_or_a_word(entry) -> None:
+    assert entry.summary
+    task = entry.load()(settings=entry.settings(sizes=(8, 4096), stride=1, repeats=2, memory_gb=0.1))
+    assert isinstance(task, Measuring)
+    found = task.measure(torch.nn.Identity(), seed=0, device=torch.device("cpu"))
+    assert set(found.metrics) | set(found.unmeasured) == set(task.measures)
+    assert not set(found.metrics) & set(found.unmeasured)
+    assert all(math.isfinite(value) for value in found.metrics.values())

@@ -1,0 +1,46 @@
+"""Where a backbone's starting weights lie, and what they are. Imports no torch: a plan asks for their digest,
+which stands for the file in a trial's identity."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+
+from ablator.backbones.settings import ModelSettings
+from ablator.errors import WeightsError
+
+
+def find_weights(weights: str) -> Path:
+    """The file of `model.weights`, which is there and can be read; raises WeightsError."""
+    path = Path(weights).expanduser()
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise WeightsError(
+            f"model.weights {weights!r} cannot be read ({error.strerror or error}: {path.absolute()}); it is "
+            "a checkpoint file, relative to the folder that ablator runs in; null starts from random weights"
+        ) from error
+    if empty:
+        raise WeightsError(f"model.weights {weights!r} is an empty file; fetch or copy it again")
+    return path
+
+
+def weights_digest(settings: ModelSettings) -> str | None:
+    """SHA-256 of the file's content in hex, None without starting weights. A file of the same path, size and
+    time is read once per process. Raises WeightsError."""
+    if settings.weights is None:
+        return None
+    path = find_weights(settings.weights).resolve()
+    state = path.stat()
+    return _digest(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, size: int, mtime_ns: int) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"model.weights {path} cannot be read: {error}") from error

@@ -1,0 +1,220 @@
+"""The studies of one run: what each has, what it misses, and who is told of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ablator.contracts.events import Event, OnEvent
+from ablator.contracts.record import Record
+from ablator.errors import SettingError, StoreError
+from ablator.plan.planning import Plan
+from ablator.plan.searching import SearchPlan
+from ablator.plan.trial import Trial
+from ablator.results.journal import Journal
+from ablator.results.mirror import Mirror
+from ablator.results.outbox import MirrorTrial
+from ablator.results.store import Store
+from ablator.results.versions import code_state
+from ablator.tables import Results, drawn, journals_of
+
+if TYPE_CHECKING:
+    from ablator.scheduling.search import OptunaSource
+
+
+@dataclasses.dataclass(kw_only=True)
+class Job:
+    """One study of a run."""
+
+    planned: Plan
+    journals: Mapping[int, Journal]
+    """By index of the search's arm."""
+    trials: Mapping[str, Trial]
+    """Of the arms, by identity."""
+    earlier: frozenset[str]
+    """Identities that an earlier study of the run has as well."""
+    before: Mapping[str, Record]
+    """What the ledger had when the run began."""
+    searches: Sequence[SearchPlan]
+    """Those that are not settled."""
+    mirror: Mirror
+    sources: Sequence[OptunaSource] = ()
+    sampled: dict[str, Trial] = dataclasses.field(default_factory=dict)
+    """Trials of the searches that were looked up."""
+
+    @property
+    def name(self) -> str:
+        return self.planned.study.study
+
+    @property
+    def missing(self) -> list[Trial]:
+        return [trial for identity, trial in self.trials.items() if identity not in self.before]
+
+    @property
+    def todo(self) -> list[Trial]:
+        """What is missing, and trials in which every value of the searches' dimensions occurs."""
+        samples = [s.trial(point, s.seeds[0]) for s in self.searches for point in s.covering()]
+        return [*self.missing, *samples]
+
+    @property
+    def trains(self) -> bool:
+        return any(trial.spec.trains for trial in self.todo)
+
+    def trial(self, identity: str) -> Trial | None:
+        """The study's own trial of this identity."""
+        if identity in self.trials or identity in self.sampled:
+            return self.trials.get(identity) or self.sampled[identity]
+        for search in self.searches:
+            for sample in self.journals[search.arm].read()[: search.samples]:
+                if identity in sample.identities:
+                    seed = search.seeds[sample.identities.index(identity)]
+                    return self.sampled.setdefault(identity, search.trial(sample.point, seed))
+        return None
+
+
+def jobs_of(plans: Sequence[Plan], store: Store, mlflow: str | None, repair: bool) -> list[Job]:
+    _check_names(plans)
+    if repair:
+        # Of all studies: a search learns from every record, and a damaged one would stop it.
+        store.ledger.repair()
+    for planned in plans:
+        # Without early stopping a study needs all its trials whole, and with it its baseline.
+        whole = planned.trials if planned.stop is None else planned.of(planned.arms[0])
+        store.ledger.drop_pruned({trial.identity for trial in whole})
+    journals = [journals_of(store, planned) for planned in plans]
+    before = [store.ledger.load(planned.unique()) for planned in plans]
+    searches = [
+        [search for search in planned.searches if not _settled(search, own[search.arm], store)]
+        for planned, own in zip(plans, journals, strict=True)
+    ]
+    _check_checkpoints(store, _open_trials(plans, journals, before, searches), repair=repair)
+    code = code_state()
+    seen: set[str] = set()
+    jobs = []
+    for index, planned in enumerate(plans):
+        trials = planned.unique()
+        jobs.append(
+            Job(
+                planned=planned,
+                journals=journals[index],
+                trials=trials,
+                earlier=frozenset(trials.keys() & seen),
+                before=before[index],
+                searches=searches[index],
+                mirror=Mirror(store, mlflow, planned.study.study, code=code),
+            )
+        )
+        seen |= trials.keys()
+    return jobs
+
+
+def _open_trials(
+    plans: Sequence[Plan],
+    journals: Sequence[Mapping[int, Journal]],
+    before: Sequence[Mapping[str, Record]],
+    searches: Sequence[Sequence[SearchPlan]],
+) -> set[str]:
+    """Identities of the trials that may be trained, as far as they are known."""
+    found = {i for planned, known in zip(plans, before, strict=True) for i in planned.unique().keys() - known}
+    for own, open_ones in zip(journals, searches, strict=True):
+        found |= {i for s in open_ones for sample in own[s.arm].read() for i in sample.identities}
+    return found
+
+
+def _check_names(plans: Sequence[Plan]) -> None:
+    """A study's name is that of its report and of its experiment in MLflow."""
+    seen: dict[str, str] = {}
+    for planned in plans:
+        name, file = planned.study.study, planned.study.file or "one built in Python"
+        if name in seen:
+            raise SettingError(
+                f"two studies are called {name!r}: {seen[name]} and {file}; give one of them another name"
+            )
+        seen[name] = file
+
+
+def _settled(search: SearchPlan, journal: Journal, store: Store) -> bool:
+    from ablator.scheduling.search import settled
+
+    return settled(search, journal, store.ledger)
+
+
+def _check_checkpoints(store: Store, identities: Collection[str], *, repair: bool) -> None:
+    """Read what trials would go on from. A damaged one is moved aside with `repair`, else StoreError."""
+    there = [identity for identity in sorted(identities) if store.checkpoint(identity).exists()]
+    if not there:
+        return
+    # Loads torch, which a run that goes on from nothing does not need yet.
+    from ablator.training.checkpoint import verify
+
+    for identity in there:
+        try:
+            verify(store.checkpoint(identity))
+        except StoreError:
+            if not repair:
+                raise
+            store.set_aside(identity)
+
+
+# ---- what is told
+
+
+def watch(jobs: Sequence[Job], store: Store, on_event: OnEvent | None) -> OnEvent:
+    """Hand every trial's epochs and outcome to the mirrors of all studies that have it, and every event on,
+    with the study's name where there are several."""
+
+    def watch(event: Event) -> None:
+        having = [(job, trial) for job in jobs if event.identity and (trial := job.trial(event.identity))]
+        if event.kind == "epoch":
+            for job, trial in having:
+                job.mirror.progress(
+                    identity=event.identity,
+                    label=_run_name(trial),
+                    arm=trial.label,
+                    seed=trial.seed,
+                    metrics=event.metrics,
+                    epoch=event.epoch,
+                )
+        elif event.kind == "finished":
+            record = store.ledger.get(event.identity) or store.ledger.failure(event.identity)
+            if record is not None:
+                for job, trial in having:
+                    job.mirror.trial(_mirror_trial(trial, record))
+        if on_event is not None:
+            if having and len(jobs) > 1:
+                job, trial = having[0]
+                event = dataclasses.replace(event, label=f"{job.name} · {trial.label}")
+            on_event(event)
+
+    return watch
+
+
+def _run_name(trial: Trial) -> str:
+    return f"{trial.label} · seed {trial.seed}"
+
+
+def _mirror_trial(trial: Trial, record: Record) -> MirrorTrial:
+    return MirrorTrial(
+        identity=trial.identity,
+        label=_run_name(trial),
+        arm=trial.label,
+        seed=trial.seed,
+        changes=trial.changes,
+        record=record,
+    )
+
+
+def mirror_all(job: Job, results: Results) -> None:
+    for trial in [*job.trials.values(), *drawn(job.planned, job.journals)]:
+        if trial.identity in results.records:
+            job.mirror.trial(_mirror_trial(trial, results.records[trial.identity]))
+    metrics = {k: float(v) for k, v in dataclasses.asdict(results.table.account).items() if v is not None}
+    job.mirror.report(list(results.files.values()), metrics)
+
+
+def close(jobs: Sequence[Job], seconds: float) -> list[int]:
+    """Give all mirrors `seconds` together; how many entries each has left."""
+    end = time.monotonic() + seconds
+    return [job.mirror.close(max(0.0, end - time.monotonic())) for job in jobs]

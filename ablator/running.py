@@ -1,0 +1,214 @@
+"""A run of any number of studies as one plan: what they share is trained once, over one cluster.
+
+A trial that several studies have belongs to the first of them; in the accounts of the others it is cached.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ablator.contracts.events import OnEvent
+from ablator.contracts.record import Record
+from ablator.errors import SettingError, UserError
+from ablator.jobs import Job, close, jobs_of, mirror_all, watch
+from ablator.plan.planning import Plan
+from ablator.results.store import Store
+from ablator.tables import Results, Summary, collect, mode_of, summarise
+
+if TYPE_CHECKING:
+    from ablator.scheduling.cluster import Resources
+    from ablator.scheduling.queue import Source
+    from ablator.scheduling.sweep import Phase
+    from ablator.worker.trial import Execution
+
+_MIRROR_SECONDS = 60.0
+_INTERRUPTED_SECONDS = 2.0
+_OBSERVED = 5000
+
+
+def run_plans(
+    plans: Sequence[Plan],
+    *,
+    profile: str | None,
+    overrides: Sequence[str],
+    store: Store,
+    resources: Resources | None,
+    execution: Execution | None,
+    mlflow: str | None,
+    repair: bool,
+    on_event: OnEvent | None,
+) -> list[Results]:
+    """Train what is missing of the studies, mirror it to MLflow, and write their reports. Raises UserError
+    before anything is spent where a study, its data or the store are at fault."""
+    started = time.monotonic()
+    jobs = jobs_of(plans, store, mlflow, repair)
+    try:
+        outcome = _sweep(jobs, store, resources, execution, on_event)
+        found = []
+        for job in jobs:
+            results = collect(job.planned, store, job.journals, profile, overrides)
+            mirror_all(job, results)
+            found.append(dataclasses.replace(results, summary=outcome.summary(jobs, job)))
+    except BaseException:
+        # What MLflow has not got is in the outbox; whoever interrupts does not want to wait for it.
+        close(jobs, _INTERRUPTED_SECONDS)
+        raise
+    left = close(jobs, _MIRROR_SECONDS)
+    seconds = time.monotonic() - started
+    return [
+        dataclasses.replace(
+            results,
+            summary=dataclasses.replace(results.summary, seconds=seconds),
+            mirror_left=waiting,
+            mirror_problem=job.mirror.problem if waiting else None,
+        )
+        for job, results, waiting in zip(jobs, found, left, strict=True)
+    ]
+
+
+# ---- the sweep
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """What a sweep came to."""
+
+    statuses: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Identity to status, of trials that were started."""
+    asked: Mapping[str, Source] = dataclasses.field(default_factory=dict)
+    """Of these the ones that a search drew."""
+    answers: Sequence[tuple[Source, str]] = ()
+
+    def summary(self, jobs: Sequence[Job], job: Job) -> Summary:
+        """The account of one study."""
+        own: dict[str, str] = {}
+        others: dict[str, str] = {}
+        for identity, status in self.statuses.items():
+            source = self.asked.get(identity)
+            if source is None:
+                owner = next(j for j in jobs if identity in j.trials)
+            else:
+                owner = next(j for j in jobs if source in j.sources)
+            (own if owner is job else others)[identity] = status
+        return summarise(
+            job.planned,
+            before=job.before,
+            own=own,
+            others=others,
+            answers=[status for source, status in self.answers if source in job.sources],
+            searches=job.searches,
+            shared=len(job.earlier),
+        )
+
+
+def _sweep(
+    jobs: Sequence[Job],
+    store: Store,
+    resources: Resources | None,
+    execution: Execution | None,
+    on_event: OnEvent | None,
+) -> _Outcome:
+    """Train what is missing of all jobs."""
+    busy = [job for job in jobs if job.todo]
+    if not busy:
+        return _Outcome()
+    from ablator.scheduling.cluster import Resources
+    from ablator.scheduling.search import OptunaSource
+    from ablator.scheduling.sweep import SweepSettings, sweep
+    from ablator.worker.trial import Execution
+
+    resources = resources or Resources()
+    _preflight(busy, resources.shape.workers, named=len(jobs) > 1)
+    known = _finished(store) if any(job.searches for job in busy) else {}
+    for job in busy:
+        metric, mode = job.planned.study.report.metric, mode_of(job.planned)
+        job.sources = [OptunaSource(s, job.journals[s.arm], metric=metric, mode=mode) for s in job.searches]
+        for source in job.sources:
+            source.observe(known)
+    outcome = sweep(
+        _phases(busy, measured_alone=resources.slots is None),
+        store=store,
+        settings=SweepSettings(resources=resources, execution=execution or Execution()),
+        on_event=watch(jobs, store, on_event),
+    )
+    return _Outcome(statuses=outcome.statuses, asked=outcome.asked, answers=outcome.answers)
+
+
+def _preflight(jobs: Sequence[Job], workers: int, *, named: bool) -> None:
+    """Check every different trial, and build every different model once over all studies."""
+    from ablator.assembly.check import Size
+    from ablator.assembly.preflight import preflight
+
+    models: dict[str, Size] = {}
+    for job in jobs:
+        report = job.planned.study.report
+        try:
+            preflight(job.todo, workers=workers, metric=report.metric, columns=report.columns, models=models)
+            _check_stop(job)
+        except UserError as error:
+            if not named:
+                raise
+            raise type(error)(f"{job.planned.study.file or job.name}: {error}") from error
+
+
+def _check_stop(job: Job) -> None:
+    """Early stopping compares evaluations: there must be one before the first trial may be stopped."""
+    stop = job.planned.stop
+    rarest = max(trial.spec.train.eval_every for trial in job.todo)
+    if stop is not None and stop.grace_epochs < rarest:
+        raise SettingError(
+            f"stop.grace_epochs {stop.grace_epochs} is before the first evaluation (train.eval_every "
+            f"{rarest}); use stop.grace_epochs {rarest} or more, or train.eval_every 1"
+        )
+
+
+def _phases(jobs: Sequence[Job], *, measured_alone: bool) -> list[Phase]:
+    """What is trained whole first, so that a study with early stopping finds shared trials finished and
+    never ends one that another study needs; then each study with early stopping by itself, because its
+    trials are compared with each other; measurements when no training disturbs them."""
+    training = [job for job in jobs if job.trains]
+    whole = [job for job in training if job.planned.stop is None]
+    stopping = [[job] for job in training if job.planned.stop is not None]
+    measuring = [job for job in jobs if not job.trains]
+    baselines = {trial.identity for [job] in stopping for trial in job.planned.of(job.planned.arms[0])}
+    phases: list[Phase] = []
+    planned: set[str] = set()
+    for group in (whole, *stopping, measuring):
+        if group:
+            phases.append(_phase(group, planned, baselines, alone=group is measuring and measured_alone))
+            planned |= {ticket.identity for ticket in phases[-1].tickets}
+    return phases
+
+
+def _phase(
+    jobs: Sequence[Job], planned: Collection[str], baselines: Collection[str], *, alone: bool
+) -> Phase:
+    from ablator.scheduling.search import ticket_of
+    from ablator.scheduling.sweep import EarlyStop, Phase
+
+    tickets = {trial.identity: ticket_of(trial) for job in jobs for trial in job.missing}
+    first = jobs[0].planned
+    stop = first.stop
+    epochs = max(trial.spec.train.epochs for job in jobs for trial in job.todo)
+    return Phase(
+        tickets=[ticket for identity, ticket in tickets.items() if identity not in planned],
+        sources=[source for job in jobs for source in job.sources],
+        samples=sum(search.samples * len(search.seeds) for job in jobs for search in job.searches),
+        metric=first.study.report.metric,
+        mode=mode_of(first),
+        stop=EarlyStop(
+            kind=stop.kind, grace_epochs=stop.grace_epochs, reduction=stop.reduction, max_epochs=epochs
+        )
+        if stop
+        else None,
+        spared=frozenset(baselines),
+        alone=alone,
+    )
+
+
+def _finished(store: Store) -> dict[str, Record]:
+    """Finished trials of all studies that a sampler may learn from, at most _OBSERVED of them."""
+    return store.ledger.load(sorted(store.ledger.identities())[:_OBSERVED])
