@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -15,10 +16,13 @@ class _Commands(typer.core.TyperGroup):
     """Turns what a user can mend into one message, whichever command raises it."""
 
     def invoke(self, ctx: Any) -> Any:
+        as_json = "--json" in ctx.args  # which the command itself reads only later
         try:
             return super().invoke(ctx)
         except UserError as error:
             output.say_error(str(error))
+            if as_json:
+                print(json.dumps({"error": str(error)}))
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             output.say_error("run the same command again to go on", head="interrupted")

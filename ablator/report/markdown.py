@@ -45,7 +45,8 @@ def render_markdown(table: Table, costs: bool = True) -> str:
 def bind_markdown(tables: Sequence[Table], costs: bool = True) -> str:
     """All reports below each other, after a list of them."""
     lines = [
-        f"- [{escape(table.spec.study)}](#{table.spec.study}) ({formatting.results_text(table)}): {escape(table.spec.question)}"
+        f"- [{escape(table.spec.study)}](#{table.spec.study}) ({formatting.results_text(table)}): "
+        + escape(table.spec.question)
         for table in tables
     ]
     # One heading above those of the studies.

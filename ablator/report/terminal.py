@@ -45,7 +45,7 @@ def render_terminal(
     parts += [Text(), *_tables(shown, width)]
     for search in table.searches:
         parts += [Text(f"Search: {search.label}", style="bold"), Text(search.summary())]
-        parts += [*_tables(search_columns(search), width)] if search.top else []
+        parts += [_best_points(search_columns(search), width), Text()] if search.top else []
     parts += [Text(formatting.summary(table))]
     parts += [
         Text(f"{str(number).translate(formatting.SUPERSCRIPTS)} {note}", style="dim")
@@ -73,6 +73,20 @@ def _tables(shown: Sequence[Column], width: int) -> list[RenderableType]:
         if all(_natural_width(one) <= width for one in made):
             break
     return [part for one in made for part in (one, Text())]
+
+
+def _best_points(shown: Sequence[Column], width: int) -> RichTable:
+    """One column for each sampled key, or, where that is too wide, each point in words."""
+    made = _rich_table(shown)
+    if _natural_width(made) <= width:
+        return made
+    rank, value, *params = shown
+    points = [
+        " · ".join(f"{param.key} {param.cells[row]}" for param in params if param.cells[row])
+        for row in range(len(rank.cells))
+    ]
+    point = Column(key="label", title="point", group="arm", cells=tuple(points), numeric=False)
+    return _rich_table([rank, value, point])
 
 
 def _natural_width(table: RichTable) -> int:

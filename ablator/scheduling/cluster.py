@@ -87,9 +87,7 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
         options["runtime_env"] = {"env_vars": {k: v for k, v in KNOBS.items() if "TUNE" not in k}}
     else:
         slots_for(resources, _this_machine(), trials=resources.slots or 1)
-        # One more than there are: where a slot's actor dies, its worker group's share is not given back at
-        # once, and the slot's new group would wait for it.
-        options["num_cpus"] = _cores() + 1
+        options["num_cpus"] = _cores()
     try:
         ray.init(address=address or "local", **options)
     except Exception as error:

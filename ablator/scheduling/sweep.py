@@ -22,6 +22,7 @@ from ablator.results.store import Store
 from ablator.scheduling.cluster import Resources, cluster, shape_on, slots_for
 from ablator.scheduling.proxy import TrialProxy
 from ablator.scheduling.queue import Source, TrialQueue
+from ablator.scheduling.reservations import given_back
 from ablator.scheduling.slot import start_slots
 from ablator.worker.serve import SlotSettings
 from ablator.worker.trial import Execution, failed_record, pruned_record
@@ -120,14 +121,15 @@ def sweep(
                 queue = _queue(phase, done.statuses, store, count, on_event, outcomes)
                 if queue.exhausted:
                     continue
-                _tune(
-                    queue,
-                    slots,
-                    store=store,
-                    settings=phase,
-                    on_event=on_event,
-                    scratch=f"{scratch}/{number}",
-                )
+                with given_back():
+                    _tune(
+                        queue,
+                        slots,
+                        store=store,
+                        settings=phase,
+                        on_event=on_event,
+                        scratch=f"{scratch}/{number}",
+                    )
                 if queue.error is not None:
                     raise queue.error
                 done.asked.update(queue.asked)
@@ -234,11 +236,31 @@ def _scheduler(stop: EarlyStop | None, spared: Collection[str]) -> TrialSchedule
             grace_period=stop.grace_epochs,
             reduction_factor=stop.reduction,
         )
-    return _Median(spared, time_attr="epoch", grace_period=stop.grace_epochs)
+    return _Median(
+        spared,
+        time_attr="epoch",
+        grace_period=stop.grace_epochs,
+        # Where it has too few results to compare with it would pause trials, which a slot cannot.
+        min_time_slice=math.inf,
+    )
 
 
-class _Sparing:
-    """Leaves the baseline's trials alone: without them no other row can be compared with anything."""
+class _Asha(ASHAScheduler):  # type: ignore[misc]
+    """Successive halving that leaves the baseline's trials alone: they count for the others, and without
+    them no other row can be compared with anything."""
+
+    def __init__(self, spared: Collection[str], **options: Any) -> None:
+        super().__init__(**options)
+        self._spared = frozenset(spared)
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Tune asks whether to go on."""
+        decision = super().on_trial_result(controller, trial, result)
+        return str(TrialScheduler.CONTINUE if trial.config["trial"] in self._spared else decision)
+
+
+class _Median(MedianStoppingRule):  # type: ignore[misc]
+    """Median stopping that leaves the baseline's trials alone, in the same way."""
 
     def __init__(self, spared: Collection[str], **options: Any) -> None:
         super().__init__(**options)
@@ -247,16 +269,10 @@ class _Sparing:
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Tune asks whether to go on."""
         if trial.config["trial"] in self._spared:
+            # The rule itself would remember the trial as stopped.
+            self._results[trial].append(result)
             return str(TrialScheduler.CONTINUE)
-        return str(super().on_trial_result(controller, trial, result))  # type: ignore[misc]
-
-
-class _Asha(_Sparing, ASHAScheduler):  # type: ignore[misc]
-    """Successive halving that spares the baseline."""
-
-
-class _Median(_Sparing, MedianStoppingRule):  # type: ignore[misc]
-    """Median stopping that spares the baseline."""
+        return str(super().on_trial_result(controller, trial, result))
 
 
 class _Relay(tune.Callback):  # type: ignore[misc]

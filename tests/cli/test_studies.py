@@ -147,3 +147,12 @@ def test_a_search_is_listed_with_what_it_draws(ablator: Ablator, study: Path) ->
     result = ablator("plan", study, "-p", "laptop", "--no-size", "--set", "samples=9")
     assert "9 samples × 2 seeds by random (seed 0) of 4 different points" in result.stdout
     assert "up to 18 of searches" in result.stdout
+
+
+def test_a_mistake_is_one_object_too(ablator: Ablator, tmp_path: Path) -> None:
+    for command in ("plan", "run", "status", "report"):
+        result = ablator(command, "nowhere.yaml", "--json")
+        assert result.exit_code == 2
+        assert "nowhere.yaml" in last_json(result)["error"], "the last line, though nothing was done"
+        assert "nowhere.yaml" in result.stderr
+        assert ablator(command, "nowhere.yaml").stdout == ""

@@ -230,6 +230,20 @@ def test_no_text_of_a_study_can_become_markup(build: Build, label: str) -> None:
     assert csv.to_frame(table)["arm"].tolist()[1] == label
 
 
+def test_best_points_are_readable_whole_in_any_width(build: Build) -> None:
+    params = {"moto": "on", **{f"moto.dimension_{i}": i for i in range(12)}}
+    on = SearchPoint(params=params, value=81.0, status="completed", identity="a")
+    off = SearchPoint(params={"moto": "off"}, value=80.0, status="completed", identity="b")
+    search = build_search("best", "top1", "max", [on, off])
+    table = build({"base": [80.0], "best": [81.0]}, searches=[search])
+    wide, narrow = printed(table, 400), printed(table, 80)
+    assert "moto.dimension_11" in next(line for line in wide.splitlines() if line.startswith("rank"))
+    for index in range(12):
+        assert f"moto.dimension_{index} {index} " in " ".join(narrow.split()) + " "
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "moto off" in narrow, "dimensions that do not apply are left out"
+
+
 def test_the_page_asks_for_nothing(full: Table) -> None:
     parsed = Page(page.render_page(full))
     assert not {"script", "iframe", "img", "object", "embed", "form"} & set(parsed.tags)

@@ -18,6 +18,7 @@ import pytest
 import ablator
 from ablator.report.markdown import render_markdown
 from ablator.results.store import Store
+from ablator.scheduling.address import answers
 
 pytestmark = pytest.mark.slow
 
@@ -91,9 +92,10 @@ class Run:
             time.sleep(0.1)
 
     def kill(self, word: str) -> None:
-        """kill -9 of one process of the run whose command line has `word`."""
-        victims = [pid for pid, command in below(self.process.pid).items() if word in command]
-        assert victims, f"no {word} among {below(self.process.pid)}"
+        """kill -9 of one process whose command line has `word`, of the run or of the cluster it joined."""
+        ours = below(os.getpid())
+        victims = [pid for pid, command in ours.items() if word in command]
+        assert victims, f"no {word} among {ours}"
         os.kill(random.choice(victims), signal.SIGKILL)
 
     def end(self, timeout: float = 240) -> int:
@@ -173,3 +175,21 @@ def test_the_run_survives_the_death_of_a_part(undisturbed: Undisturbed, run: Run
     run.kill(victim)
     assert run.end() == 0, run.log.read_text()
     check_all_is_there(undisturbed, run.store)
+
+
+def test_the_run_survives_the_death_of_a_slot(undisturbed: Undisturbed, run: Run) -> None:
+    random_moment(run)
+    run.kill("ray::Slot")
+    assert run.end() == 0, run.log.read_text()
+    check_all_is_there(undisturbed, run.store)
+
+
+def test_on_a_full_cluster_a_new_slot_takes_the_place_of_a_dead_one(
+    running_cluster: str, undisturbed: Undisturbed, run: Run
+) -> None:
+    """Every processor of it is some slot's."""
+    random_moment(run)
+    run.kill("ray::Slot")
+    assert run.end() == 0, run.log.read_text()
+    check_all_is_there(undisturbed, run.store)
+    assert answers(running_cluster)

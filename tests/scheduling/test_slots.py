@@ -1,21 +1,15 @@
-"""Slots in other shapes and places: several workers a trial, a cluster that is there."""
+"""Slots in other shapes and places: several workers a trial, early stopping, a cluster that is there."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ablator.results.store import Store
-from ablator.scheduling.address import answers, running_address
+from ablator.scheduling.address import answers
 
 pytestmark = pytest.mark.slow
 
@@ -57,32 +51,6 @@ def test_two_workers_train_the_same_trial(
         assert first["val_loss"] == pytest.approx(same["val_loss"], rel=5e-2)
 
 
-@pytest.fixture
-def running_cluster() -> Iterator[str]:
-    """A cluster of `ray start`, as a user may have; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ray = str(Path(sys.executable).parent / "ray")
-    head = subprocess.Popen(
-        [ray, "start", "--head", f"--port={port}", "--num-cpus=2", "--block"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 90
-        while (address := running_address()) is None or not address.endswith(f":{port}"):
-            assert head.poll() is None, "ray start ended"
-            assert time.monotonic() < deadline, "ray start took too long"
-            time.sleep(0.2)
-        yield address
-    finally:
-        # `ray stop` would end every cluster of this machine.
-        os.killpg(head.pid, signal.SIGTERM)
-        head.wait(60)
-
-
 def test_a_cluster_that_is_there_is_joined_and_left_running(
     study: Path, alone: dict[str, Any], cli: Cli, running_cluster: str, tmp_path: Path
 ) -> None:
@@ -91,3 +59,31 @@ def test_a_cluster_that_is_there_is_joined_and_left_running(
     joined = records(tmp_path)
     assert {i: r.metrics for i, r in joined.items()} == {i: r.metrics for i, r in alone.items()}
     assert answers(running_cluster), "the cluster is not ours to end"
+
+
+@pytest.mark.parametrize("kind", ["asha", "median"])
+def test_early_stopping_prunes_and_a_study_without_it_trains_to_the_end(
+    cli: Cli, write_study: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
+    # Three that learn, and three that cannot: by the fourth epoch they are far apart.
+    rates = [1e-3, 8e-4, 6e-4, 1e-9, 2e-9, 3e-9]
+    arms = [{"label": "lr {lr}", "design": "grid", "set": {"train.lr": rates}}]
+    common = {"seeds": 1, "set": {"train.epochs": 8, "train.warmup_epochs": 0, "data.fraction": 1.0}}
+    stopping = write_study(tmp_path, "stopping", arms, stop={"kind": kind, "grace_epochs": 4}, **common)
+    store = tmp_path / "store"
+    done = cli("run", stopping, "--store", store, "--json")
+    assert done.code == 0, done.err
+    account = done.json
+    assert account["pruned"] >= 1, done.err
+    assert account["pruned"] + account["completed"] == account["planned"] == 7
+    pruned = [r for r in records(store).values() if r.status == "pruned"]
+    assert all(4 <= r.curves[-1]["epoch"] < 8 for r in pruned)
+    stopped = {r.spec["train"]["lr"] for r in pruned}
+    assert 2e-3 not in stopped, "the baseline is spared"
+    assert stopped & {1e-9, 2e-9, 3e-9}, "what cannot learn is stopped first"
+    again = cli("run", stopping, "--store", store, "--json")
+    assert (again.json["trained"], again.json["cached"]) == (0, 7)
+    whole = write_study(tmp_path, "whole", arms, **common)
+    done = cli("run", whole, "--store", store, "--json")
+    assert done.json["trained"] == len(pruned), "only what was pruned is trained, to its end"
+    assert {r.status for r in records(store).values()} == {"completed"}

@@ -1,0 +1,62 @@
+"""Gives back what dead slots had reserved.
+
+Ray keeps a placement group until its creator and the whole job are gone. The creator of a slot's group is
+Ray Train's controller, which dies with the slot's actor: the group would then hold the slot's processors or
+GPU until the run ends, and the slot's next group would wait for them for ever. Ray Train's own guard does
+not know of a group whose workers are still starting.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray import ActorID, PlacementGroupID
+from ray._private.state import state
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+_EVERY_S = 2.0
+
+_logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def given_back() -> Iterator[None]:
+    """For the body's time, remove placement groups of this job soon after their creator died."""
+    job = ray.get_runtime_context().get_job_id()
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_EVERY_S):
+            try:
+                give_back(job)
+            except Exception as error:  # noqa: BLE001 - Ray is away for a moment, or ends
+                _logger.debug("cannot look for reservations of dead slots: %s", error)
+
+    watcher = threading.Thread(target=watch, name="reservations", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def give_back(job: str) -> list[str]:
+    """Remove the placement groups of the job (hexadecimal id) whose creator is dead. Returns their ids."""
+    removed = []
+    # Ray's public tables do not say who created a group.
+    for row in state._connect_and_get_accessor().get_placement_group_table():
+        group = PlacementGroupTableData.FromString(row)
+        # A group that the driver itself made, as Tune does, has no creator and is marked the same.
+        made_by_actor = not ActorID(group.creator_actor_id).is_nil()
+        there = group.state != PlacementGroupTableData.REMOVED
+        dead = made_by_actor and group.creator_actor_dead and there
+        if dead and group.creator_job_id.hex() == job:
+            remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
+            removed.append(group.placement_group_id.hex())
+    return removed
