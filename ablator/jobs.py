@@ -80,8 +80,8 @@ def jobs_of(plans: Sequence[Plan], store: Store, mlflow: str | None, repair: boo
         # Of all studies: a search learns from every record, and a damaged one would stop it.
         store.ledger.repair()
     for planned in plans:
-        # Without early stopping a study needs all its trials whole, and with it its baseline.
-        whole = planned.trials if planned.stop is None else planned.of(planned.arms[0])
+        # Without early stopping a study needs all its trials whole, and with it its baselines.
+        whole = planned.trials if planned.stop is None else planned.baselines()
         store.ledger.drop_pruned({trial.identity for trial in whole})
     journals = [journals_of(store, planned) for planned in plans]
     before = [store.ledger.load(planned.unique()) for planned in plans]

@@ -173,13 +173,7 @@ def _phases(jobs: Sequence[Job], *, measured_alone: bool) -> list[Phase]:
     whole = [job for job in training if job.planned.stop is None]
     stopping = [[job] for job in training if job.planned.stop is not None]
     measuring = [job for job in jobs if not job.trains]
-    baselines = {
-        trial.identity
-        for [job] in stopping
-        for arm in job.planned.arms
-        if arm.kind == "baseline"
-        for trial in job.planned.of(arm)
-    }
+    baselines = {trial.identity for [job] in stopping for trial in job.planned.baselines()}
     phases: list[Phase] = []
     planned: set[str] = set()
     for group in (whole, *stopping, measuring):

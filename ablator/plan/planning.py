@@ -69,6 +69,10 @@ class Plan:
         """The trials of one row, in the order of the seeds."""
         return tuple(self._by_arm.get(arm.index, ()))
 
+    def baselines(self) -> tuple[Trial, ...]:
+        """The trials of the rows that others are compared with."""
+        return tuple(trial for arm in self.arms if arm.kind == "baseline" for trial in self.of(arm))
+
     @functools.cached_property
     def _by_arm(self) -> dict[int, list[Trial]]:
         found: dict[int, list[Trial]] = {}
