@@ -207,7 +207,9 @@ def _mirror_trial(trial: Trial, record: Record) -> MirrorTrial:
 
 
 def mirror_all(job: Job, results: Results) -> None:
-    for trial in [*job.trials.values(), *drawn(job.planned, job.journals)]:
+    # A point that an arm declares too is the arm's, or its run would change its name each time.
+    sampled = [trial for trial in drawn(job.planned, job.journals) if trial.identity not in job.trials]
+    for trial in [*job.trials.values(), *sampled]:
         if trial.identity in results.records:
             job.mirror.trial(_mirror_trial(trial, results.records[trial.identity]))
     metrics = {k: float(v) for k, v in dataclasses.asdict(results.table.account).items() if v is not None}
