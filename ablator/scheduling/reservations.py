@@ -12,11 +12,12 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray import ActorID, PlacementGroupID
 from ray._private.state import state
-from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 _EVERY_S = 2.0
@@ -50,13 +51,23 @@ def give_back(job: str) -> list[str]:
     """Remove the placement groups of the job (hexadecimal id) whose creator is dead. Returns their ids."""
     removed = []
     # Ray's public tables do not say who created a group.
-    for row in state._connect_and_get_accessor().get_placement_group_table():
+    accessor = state._connect_and_get_accessor()
+    for row in accessor.get_placement_group_table():
         group = PlacementGroupTableData.FromString(row)
-        # A group that the driver itself made, as Tune does, has no creator and is marked the same.
-        made_by_actor = not ActorID(group.creator_actor_id).is_nil()
         there = group.state != PlacementGroupTableData.REMOVED
-        dead = made_by_actor and group.creator_actor_dead and there
-        if dead and group.creator_job_id.hex() == job:
+        if there and group.creator_job_id.hex() == job and _creator_is_dead(accessor, group):
             remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
             removed.append(group.placement_group_id.hex())
     return removed
+
+
+def _creator_is_dead(accessor: Any, group: Any) -> bool:
+    creator = ActorID(group.creator_actor_id)
+    # A group that the driver itself made, as Tune does, has no creator and is marked dead like the others.
+    if creator.is_nil():
+        return False
+    if group.creator_actor_dead:
+        return True
+    # A controller that counts as dead may live on for seconds; a group that it makes then is not marked.
+    known = accessor.get_actor_info(creator)
+    return known is not None and ActorTableData.FromString(known).state == ActorTableData.DEAD
