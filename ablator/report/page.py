@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from ablator.report import formatting, plots
-from ablator.report.columns import GROUP_TITLES, Column, columns, grouped, search_columns
+from ablator.report.columns import GROUP_TITLES, Column, columns, detail_columns, grouped, search_columns
 from ablator.report.table import Cell, Row, Table
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -67,7 +67,7 @@ def render_bound(tables: Sequence[Table], costs: bool = True) -> str:
 
 def _body(table: Table, costs: bool, *, level: int) -> Markup:
     """What the page shows of one study, with headings from `level` (1 to 5) on."""
-    shown = columns(table, costs=costs)
+    shown, tests = columns(table, costs=costs), detail_columns(table)
     text = _template("study.html.j2").render(
         level=level,
         spec=table.spec,
@@ -77,6 +77,7 @@ def _body(table: Table, costs: bool, *, level: int) -> Markup:
         heads=[(GROUP_TITLES[group], group, count) for group, count in grouped(shown)],
         main=_grid(shown),
         seeds=_seed_grid(table),
+        tests=_grid(tests) if len(tests) > 1 else None,
         forest=Markup(plots.forest(table)),
         curves=Markup(plots.curves(table)),
         drawn=len(plots.drawn_rows(table)),
