@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ablator.api import (
         Bound,
+        Figures,
         Results,
         Study,
+        figures,
         load,
         plan,
         plan_all,
@@ -37,10 +39,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Bound",
     "Execution",
+    "Figures",
     "Resources",
     "Results",
     "Study",
     "__version__",
+    "figures",
     "load",
     "plan",
     "plan_all",
@@ -57,8 +61,10 @@ _HOMES = {
     **dict.fromkeys(
         (
             "Bound",
+            "Figures",
             "Results",
             "Study",
+            "figures",
             "load",
             "plan",
             "plan_all",

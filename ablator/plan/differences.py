@@ -13,7 +13,7 @@ def differences(a: TrialSpec, b: TrialSpec) -> dict[str, tuple[Any, Any]]:
     A section that is on in only one of them is one key, with None for the side where it is off.
     """
     found: dict[str, tuple[Any, Any]] = {}
-    _compare("", a.to_json(), b.to_json(), found)
+    _compare("", a.plain(), b.plain(), found)
     return found
 
 
