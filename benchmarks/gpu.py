@@ -373,6 +373,7 @@ def main() -> None:
     folder = options.results / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     folder.mkdir(parents=True, exist_ok=True)
     results = Results(folder / "cells.json", until)
+    well = True
     for part in options.parts:
         if part == "throughput":
             found = models(plans(options))
@@ -381,14 +382,18 @@ def main() -> None:
         elif part == "estimates":
             text = "\n".join(estimates(plans(options), results, span, device))
         elif part == "studies":
-            text = studies(options, folder, until)
+            text, done = studies(options, folder, until)
+            well &= done
         else:
-            text = others(options, folder, device)
+            text, done = others(options, folder, device)
+            well &= done
         if results.left_out:
             text += f"\n\n{results.left_out} cells are missing: --minutes was over. The same command goes on."
             results.left_out = 0
         print(text, flush=True)
         write_page(folder, device, {part: text})
+    if not well:
+        raise SystemExit("a study or benchmark did not end well; its exit code is on the page")
 
 
 if __name__ == "__main__":

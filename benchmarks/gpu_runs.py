@@ -17,14 +17,15 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLES = ("table.md", "table.tex", "results.json", "page.html")
 
 
-def studies(options: argparse.Namespace, folder: Path, until: float) -> str:
+def studies(options: argparse.Namespace, folder: Path, until: float) -> tuple[str, bool]:
     """Run every study that is named, draw its figures, and copy what they wrote to FOLDER/STUDY/.
 
-    Returns the page: wall time and exit code of each, and its table. A study whose trials have failed has
+    Returns the page (wall time and exit code of each, and its table) and whether all went well. A study whose trials have failed has
     exit code 1, its holes in the table, and what it wrote is copied all the same.
     """
     lines = ["| study | seconds | exit code | figures |", "|---|---:|---:|---|"]
     tables: list[str] = []
+    well = True
     for name in options.studies:
         if time.monotonic() > until:
             lines.append(f"| {name} | | | not begun: --minutes was over |")
@@ -38,6 +39,7 @@ def studies(options: argparse.Namespace, folder: Path, until: float) -> str:
         start = time.perf_counter()
         code = _ablator(["run", *common, *machine], options.store / "logs" / f"{name}.run.txt")
         seconds = time.perf_counter() - start
+        well &= code == 0
         steps = ["--steps", "5"] if options.quick else []
         drawn = _ablator(["figures", *common, *steps], options.store / "logs" / f"{name}.figures.txt")
         written = options.store / "reports" / name / options.profile
@@ -46,7 +48,7 @@ def studies(options: argparse.Namespace, folder: Path, until: float) -> str:
         lines.append(f"| {name} | {seconds:.0f} | {code} | {shown} |")
         if (folder / name / "table.md").exists():
             tables.append(f"\n## {name}\n\n{(folder / name / 'table.md').read_text()}")
-    return "\n".join([*lines, *tables])
+    return "\n".join([*lines, *tables]), well
 
 
 def _small(options: argparse.Namespace) -> Sequence[str]:
@@ -88,8 +90,9 @@ def _copied(written: Path, place: Path) -> list[Path]:
     return [Path(shutil.copy(path, place / path.name)) for path in there]
 
 
-def others(options: argparse.Namespace, folder: Path, device: torch.device) -> str:
-    """The other benchmarks that a GPU changes; their figures are FOLDER/NAME.json, their tables here."""
+def others(options: argparse.Namespace, folder: Path, device: torch.device) -> tuple[str, bool]:
+    """The other benchmarks that a GPU changes; their figures are FOLDER/NAME.json, their tables in the page
+    that is returned, with whether all went well."""
     quick = options.quick
     commands = {
         "moto": ["--device", device.type, *(["--quick"] if quick else ["--batch", "32"])],
@@ -100,11 +103,12 @@ def others(options: argparse.Namespace, folder: Path, device: torch.device) -> s
     }
     if importlib.util.find_spec("ray") is not None:
         commands["orchestration"] = ["--trials", "5", "--plain", "0"] if quick else ["--trials", "50"]
-    pages = []
+    pages, well = [], True
     for name, words in commands.items():
         script, output = ROOT / "benchmarks" / f"{name}.py", folder / f"{name}.json"
         code = _shown([sys.executable, str(script), *words, "--output", str(output)], folder / f"{name}.txt")
+        well &= code == 0
         said = (folder / f"{name}.txt").read_text()
         table = "\n".join(line for line in said.splitlines() if line.startswith("|"))
         pages.append(f"## {name}, exit code {code}\n\n{table or said}")
-    return "\n\n".join(pages)
+    return "\n\n".join(pages), well
