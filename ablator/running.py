@@ -15,8 +15,9 @@ from ablator.contracts.record import Record
 from ablator.errors import SettingError, UserError
 from ablator.jobs import Job, close, jobs_of, mirror_all, watch
 from ablator.plan.planning import Plan
+from ablator.plan.plugins import sources
 from ablator.results.store import Store
-from ablator.tables import Results, Summary, collect, mode_of, summarise
+from ablator.tables import Results, Summary, collect, linked, mode_of, summarise
 
 if TYPE_CHECKING:
     from ablator.scheduling.cluster import Resources
@@ -60,7 +61,7 @@ def run_plans(
     seconds = time.monotonic() - started
     return [
         dataclasses.replace(
-            results,
+            linked(results, store),
             summary=dataclasses.replace(results.summary, seconds=seconds),
             mirror_left=waiting,
             mirror_problem=job.mirror.problem if waiting else None,
@@ -122,6 +123,8 @@ def _sweep(
 
     resources = resources or Resources()
     _preflight(busy, resources.shape.workers, named=len(jobs) > 1)
+    for code in sources(plugin for job in busy for plugin in job.planned.plugins):
+        store.keep_plugin(code)
     known = _finished(store) if any(job.searches for job in busy) else {}
     for job in busy:
         metric, mode = job.planned.study.report.metric, mode_of(job.planned)

@@ -5,20 +5,32 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from ablator.backbones.weights import weights_digest
+from ablator.contracts.inline import inline_table
 from ablator.data.settings import DataSettings
 from ablator.errors import SettingError, nearest
 from ablator.plan.captions import profile_notes, reported_values
+from ablator.plan.comparing import (
+    Interaction,
+    check_compared,
+    check_row,
+    check_test,
+    design_notes,
+    interactions,
+    stated,
+)
 from ablator.plan.designs import Row, rows
+from ablator.plan.plugins import Plugin, check_named, load_plugins
 from ablator.plan.scale import Scale, scale_of
 from ablator.plan.searching import SearchPlan, check_space
 from ablator.plan.spec import TrialSpec, resolve, trains
 from ablator.plan.trial import Fingerprint, Trial
 from ablator.study.loading import resolve as resolve_study
 from ablator.study.overlay import apply, flatten, merge, value_text
-from ablator.study.schema import Arms, Stop, Study, seed_list
+from ablator.study.schema import Arms, Design, Stop, Study, seed_list
 from ablator.study.spaces import SearchSpace, SpaceDocument
 from ablator.tasks.devices import this_device
 
@@ -37,6 +49,10 @@ class Arm:
     kind: Literal["baseline", "arm", "search"]
     against: str | None
     """Label of the row that it is compared with; None for a baseline."""
+    removes: bool = False
+    """Leaves a component out of that row: what is asked is whether it is worse."""
+    design: Design = "one"
+    """The design of the block that it comes from."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +73,26 @@ class Plan:
     not fit into its memory."""
     notes: tuple[str, ...]
     """What a reader of the table must know about this scale."""
+    interactions: tuple[Interaction, ...] = ()
+    """What rows over the same components say together."""
+    plugins: tuple[Plugin, ...] = ()
+    """The user's own code that the study names."""
+
+    def _repr_html_(self) -> str:
+        """The rows, in a notebook."""
+        rows = [
+            (arm.label, _said_of(arm), arm.against or "", str(len(self.of(arm)) or "drawn"))
+            for arm in self.arms
+        ]
+        seeds = f"seeds {', '.join(map(str, self.seeds))}"
+        trials = f"{len(self.unique())} trials"
+        return inline_table(
+            ("row", "sets", "against", "trials"),
+            rows,
+            numeric=(False, False, False, True),
+            caption=" · ".join((self.study.study, f"profile {self.profile}", trials, seeds)),
+            notes=self.notes,
+        )
 
     def unique(self) -> dict[str, Trial]:
         """Identity to trial: rows that come to the same spec are trained once."""
@@ -71,7 +107,9 @@ class Plan:
 
     def baselines(self) -> tuple[Trial, ...]:
         """The trials of the rows that others are compared with."""
-        return tuple(trial for arm in self.arms if arm.kind == "baseline" for trial in self.of(arm))
+        named = {arm.against for arm in self.arms}
+        rows = [arm for arm in self.arms if arm.kind == "baseline" or arm.label in named]
+        return tuple(trial for arm in rows for trial in self.of(arm))
 
     @functools.cached_property
     def _by_arm(self) -> dict[int, list[Trial]]:
@@ -91,33 +129,36 @@ def plan(
     """
     study = resolve_study(study)
     where = study.file or f"study {study.study!r}"
+    plugins = load_plugins(study.plugins, Path(study.file).parent if study.file else Path(), where)
+    origins = tuple(plugin.origin for plugin in plugins)
     document = _document(study, where)
     declared = _rows(study, where)
     spaces = {i: _space(row.block, where) for i, row in enumerate(declared) if row.block.design == "search"}
+    check_compared(declared, where)
     documents = _documents(study, document, declared, where)
+    declared = stated(declared, documents)
     widened = [_widened(row, spaces.get(i)) for i, row in enumerate(declared)]
     scale = scale_of(study, profile, overrides, widened, documents, where)
     _seeds(study.seeds, where)
     seeds = _seeds(scale.seeds, where)
+    untested = check_test(study.report, seeds, overrides, where)
     known = _Memory(fingerprint)
     arms: list[Arm] = []
     trials: list[Trial] = []
     searches: list[SearchPlan] = []
-    baselines: dict[str, TrialSpec] = {}
+    specs: dict[str, TrialSpec] = {}
     for index, (row, own) in enumerate(zip(declared, documents, strict=True)):
         further = index == 0 or row.block.baseline
         kind: Literal["baseline", "arm", "search"] = "baseline" if further else "arm"
-        against = row.block.against or declared[0].label
+        against = row.compared or row.block.against or declared[0].label
         if index in spaces:
             kind = "search"
             searches.append(_search(index, row, spaces[index], own, scale, seeds, study, known, where))
         else:
-            spec = _row_spec(row, own, scale, where)
-            if spec == baselines.get(against):
-                said = _said(row) or "its recipe"
-                raise SettingError(f"{where}: {row.label!r} changes nothing: {said} is what {against!r} has")
-            if further:
-                baselines[row.label] = spec
+            specs[row.label] = spec = _row_spec(row, own, scale, where)
+            check_named(spec, plugins, f"{where}: {row.label!r}")
+            if index:
+                check_row(row, against, specs, where)
             trials += _trials(index, row, spec, scale, seeds, known)
         changes = scale.changes(row.changes)
         arms.append(
@@ -128,6 +169,8 @@ def plan(
                 declared=row.changes,
                 kind=kind,
                 against=None if further else against,
+                removes=bool(row.left_out),
+                design=row.block.design,
             )
         )
     return Plan(
@@ -135,12 +178,19 @@ def plan(
         profile=scale.name,
         arms=tuple(arms),
         trials=tuple(trials),
-        searches=tuple(searches),
+        searches=tuple(dataclasses.replace(s, plugins=origins) for s in searches),
         seeds=seeds,
         stop=scale.stop,
         reported=reported_values(study, [arm.label for arm in arms], where),
-        notes=profile_notes(scale, declared),
+        notes=(*profile_notes(scale, declared), *design_notes(declared), *untested),
+        interactions=interactions(declared),
+        plugins=plugins,
     )
+
+
+def _said_of(arm: Arm) -> str:
+    """What a row declares, as trained; empty for the first baseline."""
+    return ", ".join(f"{key} = {value_text(value)}" for key, value in arm.changes.items())
 
 
 class _Memory:
@@ -189,7 +239,7 @@ def _documents(
         start = baselines[label]
         if row.block.base is not None:
             start = _document(dataclasses.replace(study, base=row.block.base), f"{where}: {row.label!r}")
-        made.append(apply(start, row.changes, where))
+        made.append(apply(start, row.changes if row.build is None else row.build, where))
         if row.block.baseline:
             baselines[row.label] = made[-1]
     return made
@@ -223,7 +273,7 @@ def _row_spec(row: Row, document: dict[str, Any], scale: Scale, where: str) -> T
         resolve(document, source)
     except SettingError as error:
         lists = [key for key, value in row.changes.items() if isinstance(value, list)]
-        if row.block.design != "one" or not lists:
+        if row.block.design in ("grid", "zip") or not lists:
             raise
         raise SettingError(f"{error}; a list of values needs `design: grid` or zip") from None
     return _placed(resolve(scale.finish(document, source), f"{source}, profile {scale.name}"))
@@ -236,10 +286,6 @@ def _placed(spec: TrialSpec) -> TrialSpec:
     return dataclasses.replace(
         spec, task_settings={"measure": dataclasses.replace(spec.measure, device=this_device())}
     )
-
-
-def _said(row: Row) -> str:
-    return ", ".join(f"{key} = {value_text(value)}" for key, value in row.changes.items())
 
 
 def _trials(

@@ -39,6 +39,8 @@ class SearchPlan:
     fingerprint: Fingerprint = dataclasses.field(repr=False, compare=False)
     where: str
     """For errors: the study's file and the row's label."""
+    plugins: tuple[str, ...] = ()
+    """Origins of the study's plug-ins: points that other code was trained with teach the sampler nothing."""
 
     @property
     def id(self) -> str:
@@ -55,6 +57,8 @@ class SearchPlan:
             "scale": {key: scale[key] for key in ("set", "map", "overrides")},
             "switched_on": sorted(self.scale.switched_on),
         }
+        if self.plugins:
+            content["plugins"] = self.plugins
         return hashlib.sha256(canonical(content).encode()).hexdigest()[:16]
 
     def trial(self, point: Mapping[str, Any], seed: int) -> Trial:

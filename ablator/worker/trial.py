@@ -20,6 +20,7 @@ from ablator.contracts.protocols import Batches, DataInfo, OnProgress, World
 from ablator.contracts.record import Record
 from ablator.data.loading import Loader, load
 from ablator.errors import UserError
+from ablator.plan.plugins import bring
 from ablator.plan.spec import TrialSpec
 from ablator.results.store import Store
 from ablator.results.versions import environment
@@ -71,6 +72,7 @@ class TrialRunner:
             return done
         started = time.time()
         try:
+            bring(ticket.spec, self.store.plugin)
             spec = TrialSpec.from_json(ticket.spec)
             if spec.trains:
                 record = self._train(ticket, attempts=attempts, started=started, on_progress=on_progress)
