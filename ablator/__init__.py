@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ablator.api import (
         Bound,
+        Figures,
         Results,
         Study,
         explain,
+        figures,
         load,
         plan,
         plan_all,
@@ -38,11 +40,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Bound",
     "Execution",
+    "Figures",
     "Resources",
     "Results",
     "Study",
     "__version__",
     "explain",
+    "figures",
     "load",
     "plan",
     "plan_all",
@@ -59,9 +63,11 @@ _HOMES = {
     **dict.fromkeys(
         (
             "Bound",
+            "Figures",
             "Results",
             "Study",
             "explain",
+            "figures",
             "load",
             "plan",
             "plan_all",

@@ -1,5 +1,5 @@
-"""The nouns of the command line, in Python: `load`, `plan`, `run`, `report`, `status`, `explain`, `sync`; for
-several studies at once `plan_all`, `run_all`, `report_all`.
+"""The nouns of the command line, in Python: `load`, `plan`, `run`, `report`, `figures`, `status`, `explain`,
+`sync`; for several studies at once `plan_all`, `run_all`, `report_all`.
 
 study = ablator.load("experiments/moto_n.yaml")
 results = ablator.run(study, profile="laptop")
@@ -9,14 +9,14 @@ print(results.table.baseline.mean)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablator import data
 from ablator.contracts.events import OnEvent
 from ablator.data.settings import DataSettings
-from ablator.errors import SettingError
+from ablator.errors import SettingError, StoreError
 from ablator.plan.explaining import explanation, the_search
 from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
@@ -34,15 +34,18 @@ from ablator.study.schema import Study
 from ablator.tables import Bound, Results, Summary, bind, collect, found_records, journals_of, table_spec
 
 if TYPE_CHECKING:
+    from ablator.results.figure_data import FigureData
     from ablator.scheduling.cluster import Resources
     from ablator.worker.trial import Execution
 
 __all__ = [
     "Bound",
+    "Figures",
     "Results",
     "Study",
     "Summary",
     "explain",
+    "figures",
     "load",
     "plan",
     "plan_all",
@@ -189,6 +192,54 @@ def explain(
             "the study first (`ablator run`), or name its store"
         )
     return explanation(planned, chosen, table.best.params, drawn=len(table.points), seeds=seeds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What a study's trained models learned."""
+
+    data: FigureData
+    """The numbers and maps that are drawn; `data.skipped` says which rows are not, and why."""
+    files: Mapping[str, Path]
+    """Drawn figures by name."""
+
+
+def figures(
+    study: Study | str | Path,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    store: Store | str | Path = DEFAULT_STORE,
+    steps: int = 500,
+    retrain: bool = False,
+    redraw: bool = False,
+    on_note: Callable[[str], None] | None = None,
+) -> Figures:
+    """Draw what the study's trained models learned, from the weights that a run kept, into the folder of its
+    report and into its page.
+
+    The decoder that bounds H(A|B) is trained for `steps` steps on each model (0: none). With `retrain`,
+    finished trials without kept weights are trained once more, here; with `redraw` no model is looked at,
+    and what was measured before is drawn again. `on_note` is told of each trial in a line. Raises StoreError
+    where nothing can be drawn.
+    """
+    from ablator.report.figures import FOLDER, draw
+    from ablator.results import figure_data
+
+    planned, opened = plan(study, profile=profile, overrides=overrides), _open(store)
+    folder = opened.reports(planned.study.study) / planned.profile / FOLDER
+    if redraw:
+        found = figure_data.load(folder)
+        if found is None:
+            raise StoreError(f"{folder} holds no figures to redraw; run `ablator figures` without --redraw")
+    else:
+        from ablator.analysis.study import analyse
+
+        found = analyse(planned, opened, steps=steps, again=retrain, on_note=on_note)
+        figure_data.save(found, folder)
+    files = draw(found, folder)
+    _report(planned, profile, overrides, opened)
+    return Figures(data=found, files=files)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

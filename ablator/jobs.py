@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ablator.contracts.events import Event, OnEvent
 from ablator.contracts.record import Record
 from ablator.errors import SettingError, StoreError
+from ablator.needs import Need, needs_of, starts_of
 from ablator.plan.planning import Plan
 from ablator.plan.searching import SearchPlan
-from ablator.plan.trial import Trial
+from ablator.plan.trial import Start, Trial
 from ablator.results.journal import Journal
 from ablator.results.mirror import Mirror
 from ablator.results.outbox import MirrorTrial
@@ -22,6 +24,19 @@ from ablator.tables import Results, drawn, journals_of
 
 if TYPE_CHECKING:
     from ablator.scheduling.search import OptunaSource
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sampled:
+    """A trial of a search, resolved when it is asked for."""
+
+    search: SearchPlan
+    point: Mapping[str, Any]
+    seed: int
+
+    @functools.cached_property
+    def trial(self) -> Trial:
+        return self.search.trial(self.point, self.seed)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -41,8 +56,10 @@ class Job:
     """Those that are not settled."""
     mirror: Mirror
     sources: Sequence[OptunaSource] = ()
-    sampled: dict[str, Trial] = dataclasses.field(default_factory=dict)
-    """Trials of the searches that were looked up."""
+    _sampled: dict[str, _Sampled] = dataclasses.field(default_factory=dict, init=False)
+    """Trials of the searches, by identity, as far as their journals were read."""
+    _read: dict[int, int] = dataclasses.field(default_factory=dict, init=False)
+    """Size of every journal when it was read, by index of the search's arm."""
 
     @property
     def name(self) -> str:
@@ -59,19 +76,34 @@ class Job:
         return [*self.missing, *samples]
 
     @property
+    def starts(self) -> Mapping[str, Start]:
+        """What its missing trials start from, by identity."""
+        return starts_of(self.missing, self.searches)
+
+    @property
     def trains(self) -> bool:
         return any(trial.spec.trains for trial in self.todo)
 
     def trial(self, identity: str) -> Trial | None:
         """The study's own trial of this identity."""
-        if identity in self.trials or identity in self.sampled:
-            return self.trials.get(identity) or self.sampled[identity]
+        if identity in self.trials:
+            return self.trials[identity]
+        if identity not in self._sampled:
+            self._read_journals()
+        sampled = self._sampled.get(identity)
+        return None if sampled is None else sampled.trial
+
+    def _read_journals(self) -> None:
+        """Take up what the searches have drawn; a journal that has not grown is not read again."""
         for search in self.searches:
-            for sample in self.journals[search.arm].read()[: search.samples]:
-                if identity in sample.identities:
-                    seed = search.seeds[sample.identities.index(identity)]
-                    return self.sampled.setdefault(identity, search.trial(sample.point, seed))
-        return None
+            journal = self.journals[search.arm]
+            size = journal.size()
+            if size == self._read.get(search.arm):
+                continue
+            self._read[search.arm] = size
+            for sample in journal.read()[: search.samples]:
+                for seed, identity in zip(search.seeds, sample.identities, strict=True):
+                    self._sampled.setdefault(identity, _Sampled(search, sample.point, seed))
 
 
 def jobs_of(plans: Sequence[Plan], store: Store, mlflow: str | None, repair: bool) -> list[Job]:
@@ -108,6 +140,60 @@ def jobs_of(plans: Sequence[Plan], store: Store, mlflow: str | None, repair: boo
         )
         seen |= trials.keys()
     return jobs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Upstream:
+    """What the missing trials of a run start from and what must be trained for it, whichever study has it."""
+
+    needs: Mapping[str, Need]
+    """By identity; what must come first stands first."""
+    counted: Mapping[str, str]
+    """Of the needs those that are trained beside the planned trials: identity to the name of the first study
+    of the run that needs it, in whose account it is."""
+    mirrors: Mapping[str, Mirror]
+    """By name, of the studies that the needs belong to."""
+
+
+def upstream_of(jobs: Sequence[Job], store: Store, mlflow: str | None, repair: bool) -> Upstream:
+    """Look for the weights that the jobs' trials start from. Raises StoreError where some are damaged; with
+    `repair` they are moved aside instead, and their trials are trained again for them."""
+    for job in jobs:
+        _check_weights(store, job.starts, repair=repair)
+    needs: dict[str, Need] = {}
+    counted: dict[str, str] = {}
+    for job in jobs:
+        own = needs_of(job.starts.values(), store)
+        needs |= own
+        for identity, need in own.items():
+            if need.recorded or not any(identity in other.trials for other in jobs):
+                counted.setdefault(identity, job.name)
+    for identity in store.ledger.drop_pruned(needs):
+        # Ended early in a study of its own, it has no final weights.
+        for job in jobs:
+            job.before = {known: record for known, record in job.before.items() if known != identity}
+    mirrors = {job.name: job.mirror for job in jobs}
+    code = code_state() if needs else None
+    for need in needs.values():
+        if need.start.study not in mirrors:
+            mirrors[need.start.study] = Mirror(store, mlflow, need.start.study, code=code)
+    return Upstream(needs=needs, counted=counted, mirrors=mirrors)
+
+
+def _check_weights(store: Store, identities: Iterable[str], *, repair: bool) -> None:
+    """Read what others would start from, as far as it is there."""
+    there = [identity for identity in identities if store.weights(identity).exists()]
+    if not there:
+        return
+    from ablator.training.checkpoint import verify
+
+    for identity in there:
+        try:
+            verify(store.weights(identity))
+        except StoreError:
+            if not repair:
+                raise
+            store.set_weights_aside(identity)
 
 
 def _open_trials(
@@ -161,15 +247,22 @@ def _check_checkpoints(store: Store, identities: Collection[str], *, repair: boo
 # ---- what is told
 
 
-def watch(jobs: Sequence[Job], store: Store, on_event: OnEvent | None) -> OnEvent:
+def watch(jobs: Sequence[Job], upstream: Upstream, store: Store, on_event: OnEvent | None) -> OnEvent:
     """Hand every trial's epochs and outcome to the mirrors of all studies that have it, and every event on,
     with the study's name where there are several."""
 
+    def having_it(identity: str) -> list[tuple[str, Mirror, Trial]]:
+        found = [(job.name, job.mirror, trial) for job in jobs if (trial := job.trial(identity)) is not None]
+        if not found and (need := upstream.needs.get(identity)) is not None:
+            found = [(need.start.study, upstream.mirrors[need.start.study], need.start.trial)]
+        return found
+
     def watch(event: Event) -> None:
-        having = [(job, trial) for job in jobs if event.identity and (trial := job.trial(event.identity))]
-        if event.kind == "epoch":
-            for job, trial in having:
-                job.mirror.progress(
+        having = having_it(event.identity) if event.identity else []
+        need = upstream.needs.get(event.identity)
+        if event.kind == "epoch" and (need is None or not need.recorded):
+            for _, mirror, trial in having:
+                mirror.progress(
                     identity=event.identity,
                     label=_run_name(trial),
                     arm=trial.label,
@@ -180,12 +273,12 @@ def watch(jobs: Sequence[Job], store: Store, on_event: OnEvent | None) -> OnEven
         elif event.kind == "finished":
             record = store.ledger.get(event.identity) or store.ledger.failure(event.identity)
             if record is not None:
-                for job, trial in having:
-                    job.mirror.trial(_mirror_trial(trial, record))
+                for _, mirror, trial in having:
+                    mirror.trial(_mirror_trial(trial, record))
         if on_event is not None:
-            if having and len(jobs) > 1:
-                job, trial = having[0]
-                event = dataclasses.replace(event, label=f"{job.name} · {trial.label}")
+            if having and (len(jobs) > 1 or having[0][0] != jobs[0].name):
+                name, _, trial = having[0]
+                event = dataclasses.replace(event, label=f"{name} · {trial.label}")
             on_event(event)
 
     return watch
@@ -216,7 +309,16 @@ def mirror_all(job: Job, results: Results) -> None:
     job.mirror.report(list(results.files.values()), metrics)
 
 
-def close(jobs: Sequence[Job], seconds: float) -> list[int]:
-    """Give all mirrors `seconds` together; how many entries each has left."""
+def mirror_upstream(jobs: Sequence[Job], upstream: Upstream) -> None:
+    """End the MLflow runs of studies that were only trained for others; they have no report of their own."""
+    for name in upstream.mirrors.keys() - {job.name for job in jobs}:
+        upstream.mirrors[name].report([], {})
+
+
+def close(jobs: Sequence[Job], upstream: Upstream, seconds: float) -> list[int]:
+    """Give all mirrors `seconds` together; how many entries each job's has left, those of other studies added
+    to the first."""
     end = time.monotonic() + seconds
-    return [job.mirror.close(max(0.0, end - time.monotonic())) for job in jobs]
+    left = {name: m.close(max(0.0, end - time.monotonic())) for name, m in upstream.mirrors.items()}
+    own = [left.pop(job.name) for job in jobs]
+    return [own[0] + sum(left.values()), *own[1:]]

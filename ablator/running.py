@@ -10,12 +10,13 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ablator.contracts.events import OnEvent
+from ablator.contracts.events import OnEvent, Ticket
 from ablator.contracts.record import Record
 from ablator.errors import SettingError, UserError
-from ablator.jobs import Job, close, jobs_of, mirror_all, watch
+from ablator.jobs import Job, Upstream, close, jobs_of, mirror_all, mirror_upstream, upstream_of, watch
 from ablator.plan.planning import Plan
 from ablator.plan.plugins import sources
+from ablator.plan.trial import ticket_of
 from ablator.results.store import Store
 from ablator.tables import Results, Summary, collect, linked, mode_of, summarise
 
@@ -46,18 +47,20 @@ def run_plans(
     before anything is spent where a study, its data or the store are at fault."""
     started = time.monotonic()
     jobs = jobs_of(plans, store, mlflow, repair)
+    upstream = upstream_of(jobs, store, mlflow, repair)
     try:
-        outcome = _sweep(jobs, store, resources, execution, on_event)
+        outcome = _sweep(jobs, upstream, store, resources, execution, on_event)
         found = []
         for job in jobs:
             results = collect(job.planned, store, job.journals, profile, overrides)
             mirror_all(job, results)
             found.append(dataclasses.replace(results, summary=outcome.summary(jobs, job)))
+        mirror_upstream(jobs, upstream)
     except BaseException:
         # What MLflow has not got is in the outbox; whoever interrupts does not want to wait for it.
-        close(jobs, _INTERRUPTED_SECONDS)
+        close(jobs, upstream, _INTERRUPTED_SECONDS)
         raise
-    left = close(jobs, _MIRROR_SECONDS)
+    left = close(jobs, upstream, _MIRROR_SECONDS)
     seconds = time.monotonic() - started
     return [
         dataclasses.replace(
@@ -82,12 +85,16 @@ class _Outcome:
     asked: Mapping[str, Source] = dataclasses.field(default_factory=dict)
     """Of these the ones that a search drew."""
     answers: Sequence[tuple[Source, str]] = ()
+    counted: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Of the started ones those that were trained beside what is planned, and for which study."""
 
     def summary(self, jobs: Sequence[Job], job: Job) -> Summary:
         """The account of one study."""
         own: dict[str, str] = {}
         others: dict[str, str] = {}
         for identity, status in self.statuses.items():
+            if identity in self.counted:
+                continue
             source = self.asked.get(identity)
             if source is None:
                 owner = next(j for j in jobs if identity in j.trials)
@@ -102,11 +109,13 @@ class _Outcome:
             answers=[status for source, status in self.answers if source in job.sources],
             searches=job.searches,
             shared=len(job.earlier),
+            needed=sum(self.counted.get(identity) == job.name for identity in self.statuses),
         )
 
 
 def _sweep(
     jobs: Sequence[Job],
+    upstream: Upstream,
     store: Store,
     resources: Resources | None,
     execution: Execution | None,
@@ -122,7 +131,7 @@ def _sweep(
     from ablator.worker.trial import Execution
 
     resources = resources or Resources()
-    _preflight(busy, resources.shape.workers, named=len(jobs) > 1)
+    _preflight(busy, upstream, resources.shape.workers, named=len(jobs) > 1)
     for code in sources(plugin for job in busy for plugin in job.planned.plugins):
         store.keep_plugin(code)
     known = _finished(store) if any(job.searches for job in busy) else {}
@@ -132,20 +141,30 @@ def _sweep(
         for source in job.sources:
             source.observe(known)
     outcome = sweep(
-        _phases(busy, measured_alone=resources.slots is None),
+        [*_upstream_phases(busy, upstream), *_phases(busy, upstream, measured_alone=resources.slots is None)],
         store=store,
         settings=SweepSettings(resources=resources, execution=execution or Execution()),
-        on_event=watch(jobs, store, on_event),
+        on_event=watch(jobs, upstream, store, on_event),
     )
-    return _Outcome(statuses=outcome.statuses, asked=outcome.asked, answers=outcome.answers)
+    return _Outcome(
+        statuses=outcome.statuses,
+        asked=outcome.asked,
+        answers=outcome.answers,
+        counted=upstream.counted,
+    )
 
 
-def _preflight(jobs: Sequence[Job], workers: int, *, named: bool) -> None:
+def _preflight(jobs: Sequence[Job], upstream: Upstream, workers: int, *, named: bool) -> None:
     """Check every different trial, and build every different model once over all studies."""
     from ablator.assembly.check import Size
     from ablator.assembly.preflight import preflight
 
     models: dict[str, Size] = {}
+    for need in upstream.needs.values():
+        try:
+            preflight([need.start.trial], workers=workers, models=models)
+        except UserError as error:
+            raise type(error)(f"{need.start.file}: {error}") from error
     for job in jobs:
         report = job.planned.study.report
         try:
@@ -168,7 +187,19 @@ def _check_stop(job: Job) -> None:
         )
 
 
-def _phases(jobs: Sequence[Job], *, measured_alone: bool) -> list[Phase]:
+def _upstream_phases(jobs: Sequence[Job], upstream: Upstream) -> list[Phase]:
+    """What others start from is trained before anything else, whole and with its weights kept; one phase
+    after the other where it starts from others itself."""
+    from ablator.scheduling.sweep import Phase
+
+    waves: dict[int, list[Ticket]] = {}
+    for need in upstream.needs.values():
+        waves.setdefault(need.depth, []).append(ticket_of(need.start.trial, keep_weights=True))
+    metric = jobs[0].planned.study.report.metric
+    return [Phase(tickets=waves[depth], metric=metric) for depth in sorted(waves)]
+
+
+def _phases(jobs: Sequence[Job], upstream: Upstream, *, measured_alone: bool) -> list[Phase]:
     """What is trained whole first, so that a study with early stopping finds shared trials finished and
     never ends one that another study needs; then each study with early stopping by itself, because its
     trials are compared with each other; measurements when no training disturbs them."""
@@ -178,7 +209,7 @@ def _phases(jobs: Sequence[Job], *, measured_alone: bool) -> list[Phase]:
     measuring = [job for job in jobs if not job.trains]
     baselines = {trial.identity for [job] in stopping for trial in job.planned.baselines()}
     phases: list[Phase] = []
-    planned: set[str] = set()
+    planned: set[str] = set(upstream.needs)
     for group in (whole, *stopping, measuring):
         if group:
             phases.append(_phase(group, planned, baselines, alone=group is measuring and measured_alone))
@@ -189,13 +220,12 @@ def _phases(jobs: Sequence[Job], *, measured_alone: bool) -> list[Phase]:
 def _phase(
     jobs: Sequence[Job], planned: Collection[str], baselines: Collection[str], *, alone: bool
 ) -> Phase:
-    from ablator.scheduling.search import ticket_of
     from ablator.scheduling.sweep import EarlyStop, Phase
 
     tickets = {trial.identity: ticket_of(trial) for job in jobs for trial in job.missing}
     first = jobs[0].planned
     stop = first.stop
-    epochs = max(trial.spec.train.epochs for job in jobs for trial in job.todo)
+    epochs = max(trial.spec.train.all_epochs for job in jobs for trial in job.todo)
     return Phase(
         tickets=[ticket for identity, ticket in tickets.items() if identity not in planned],
         sources=[source for job in jobs for source in job.sources],

@@ -21,6 +21,7 @@ from ablator.report.writing import write_bound, write_page, write_report
 from ablator.results.journal import Journal, Sample
 from ablator.results.links import run_links
 from ablator.results.store import Store
+from ablator.study.folder import name_together
 
 _COSTS = ("ms_", "spread_ms_", "memory_mb_")
 """What names of measured times and memory begin with."""
@@ -46,6 +47,9 @@ class Summary:
     shared: int = 0
     """Planned trials that an earlier study of the same run has too, so that they need no training of their
     own."""
+    needed: int = 0
+    """Trials that this run trained beside the planned ones, for the weights that planned ones start from:
+    those of studies that it was not asked for, and recorded ones whose weights were not kept."""
 
     @property
     def ok(self) -> bool:
@@ -235,10 +239,11 @@ def summarise(
     answers: Sequence[str],
     searches: Sequence[SearchPlan],
     shared: int,
+    needed: int,
 ) -> Summary:
     """A study's account of a run, from what was there `before`, the statuses of the trials that were started
     for it (`own`) and for other studies (`others`), by identity, those of the samples that were answered
-    without training, and the `searches` that were not settled."""
+    without training, and the `searches` that were not settled; `shared` and `needed` as in Summary."""
     settled = [s for s in planned.searches if s not in searches]
     trials = planned.unique()
     total = len(trials) + sum(s.samples * len(s.seeds) for s in planned.searches)
@@ -263,6 +268,7 @@ def summarise(
         missing=missing,
         seconds=0.0,
         shared=shared,
+        needed=needed,
     )
 
 
@@ -294,6 +300,7 @@ def bind(found: Sequence[Results], store: Store) -> Bound:
     if len(found) == 1:
         return Bound(results=tuple(found), files={})
     profiles = dict.fromkeys(results.plan.profile for results in found)
+    name = name_together([results.plan.study for results in found])
     # No study's name has a hyphen.
-    folder = store.reports("all-studies") / "-".join(profiles)
+    folder = store.reports("all-studies") / name / "-".join(profiles)
     return Bound(results=tuple(found), files=write_bound([results.table for results in found], folder))

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import get_args
 
 import torch
@@ -136,6 +138,7 @@ def main() -> None:
     parser.add_argument("--statistics", choices=get_args(Statistics), default="weighted", help="reading")
     parser.add_argument("--compile", action="store_true", help="also the factorised form under torch.compile")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="one device instead of all that are there")
+    parser.add_argument("--output", type=Path, help="also write the rows as JSON here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     cells = list(itertools.product((64, 112, 384), (56, 14), (8, 32)))
@@ -152,19 +155,23 @@ def main() -> None:
         "n",
         "form",
         "fwd ms",
-        "÷ copy",
+        "fwd ÷ copy",
         "fwd+bwd ms",
-        "÷ copy",
+        "fwd+bwd ÷ copy",
         "fwd maps",
         "fwd+bwd maps",
     ]
     print("| " + " | ".join(header) + " |")
     print("|" + "---|" * len(header))
+    rows = []
     for device in devices:
         for dtype in [torch.float32, *([torch.bfloat16] if device == "cuda" else [])]:
             for cell in cells:
                 for row in measure(cell, dtype, options, device):
                     print("| " + " | ".join(row) + " |", flush=True)
+                    rows.append(dict(zip(header, row, strict=True)))
+    if options.output is not None:
+        options.output.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

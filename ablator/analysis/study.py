@@ -20,9 +20,10 @@ from ablator.analysis.retrain import retrain
 from ablator.analysis.trained import Seen, Trained, load_trained, load_untrained
 from ablator.errors import StoreError
 from ablator.plan.planning import Plan
-from ablator.plan.trial import Trial
+from ablator.plan.trial import Trial, ticket_of
 from ablator.results.figure_data import FigureData, Layout, TrialFigures
 from ablator.results.store import Store
+from ablator.worker.starting import trial_weights
 
 IMAGES = 6
 """Validation images that are shown: the first one of each of the first classes."""
@@ -72,7 +73,7 @@ def analyse(
             validation = trained.info.val_size
             # One seed of an arm is shown; all are measured.
             shown = maps if all(t.label != trial.label for t in trials) else None
-            found[trial.identity] = _measure(trial, trained, steps, scale, device, shown)
+            found[trial.identity] = _measure(trial, store, trained, steps, scale, device, shown)
             note(f"{trial.label} · seed {trial.seed}: measured")
         trials.append(dataclasses.replace(found[trial.identity], label=trial.label, seed=trial.seed))
     if not trials:
@@ -124,6 +125,7 @@ def _weights(
 
 def _measure(
     trial: Trial,
+    store: Store,
     trained: Trained,
     steps: int,
     scale: int,
@@ -148,7 +150,7 @@ def _measure(
         statistics.count_ends(seen.tokens)
     if shown is not None:
         shown.update(picked.maps())
-    before = _untrained(trial, device) if layouts else {}
+    before = _untrained(trial, store, device) if layouts else {}
     diversity, rank, apart = torch.cat(diverse, dim=1).mean(1).tolist()
     dead_C, saturated_C = statistics.dead(), statistics.saturated()
     return TrialFigures(
@@ -177,10 +179,11 @@ def _measure(
     )
 
 
-def _untrained(trial: Trial, device: torch.device) -> dict[str, measures.LayoutStatistics]:
+def _untrained(trial: Trial, store: Store, device: torch.device) -> dict[str, measures.LayoutStatistics]:
     """By place, how the layouts of the trial's fresh model divide the validation set."""
     found: dict[str, measures.LayoutStatistics] = {}
-    for seen in load_untrained(trial.spec, device).validation():
+    start = trial_weights(trial.spec, ticket_of(trial), store)
+    for seen in load_untrained(trial.spec, device, start).validation():
         _observe(found, seen)
     return found
 

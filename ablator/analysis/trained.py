@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ablator.assembly.build import assemble
 from ablator.assembly.model import TrialModel
 from ablator.backbones.families import build as build_backbone
+from ablator.backbones.starting import TrialWeights
 from ablator.components.moto import MoTo
 from ablator.contracts.protocols import World
 from ablator.data.loading import Loader, load
@@ -105,12 +106,13 @@ def load_trained(spec: TrialSpec, weights: Path, identity: str, metric: str, dev
     return Trained(model, images, spec, device)
 
 
-def load_untrained(spec: TrialSpec, device: torch.device) -> Trained:
-    """The model that the trial's training began from. Raises WeightsError without its starting weights."""
-    return Trained(*_built(spec), spec, device)
+def load_untrained(spec: TrialSpec, device: torch.device, start: TrialWeights | None = None) -> Trained:
+    """The model that the trial's training began from; `start` is what the trial trained that it starts from,
+    if any. Raises WeightsError without its starting weights."""
+    return Trained(*_built(spec, start), spec, device)
 
 
-def _built(spec: TrialSpec) -> tuple[TrialModel, Loader]:
+def _built(spec: TrialSpec, start: TrialWeights | None = None) -> tuple[TrialModel, Loader]:
     images = load(
         spec.data,
         _plain(spec.augment),
@@ -118,7 +120,7 @@ def _built(spec: TrialSpec) -> tuple[TrialModel, Loader]:
         batch_size=min(_BATCH, spec.train.batch_size),
         world=World(),
     )
-    return assemble(spec, images.info).model, images
+    return assemble(spec, images.info, start).model, images
 
 
 def _plain(augment: AugmentSettings) -> AugmentSettings:

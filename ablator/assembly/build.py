@@ -13,7 +13,7 @@ from torch import nn
 
 from ablator.assembly.model import Tap, TrialModel
 from ablator.backbones.families import build as build_backbone
-from ablator.backbones.starting import StartingWeights
+from ablator.backbones.starting import StartingWeights, TrialWeights
 from ablator.contracts.protocols import Change, DataInfo, Probing, Seams, Task
 from ablator.errors import SeamError, SettingError
 from ablator.plan.spec import TrialSpec
@@ -35,12 +35,16 @@ class Assembly:
     """Of a task that probes: trained in the model's place, on the model's features."""
 
 
-def assemble(spec: TrialSpec, info: DataInfo) -> Assembly:
-    """Build the model and the task of `spec` for the data set described by `info`.
+def assemble(
+    spec: TrialSpec, info: DataInfo, start: TrialWeights | None = None, *, files: bool = True
+) -> Assembly:
+    """Build the model and the task of `spec` for the data set described by `info`. `start` is what the trial
+    trained that `model.weights` names, where it names one.
 
     Every part draws its initial weights from a stream of its own, derived from the trial's seed and
     the part's name: the backbone's weights are the same whatever is put into it. Works under
-    `torch.device("meta")`, where starting weights are not read.
+    `torch.device("meta")`, where it is known, too, whether starting weights fit; a file with some is not read
+    without `files`.
 
     Raises SettingError, UnknownName, SeamError or WeightsError where the spec cannot be built.
     """
@@ -49,10 +53,13 @@ def assemble(spec: TrialSpec, info: DataInfo) -> Assembly:
         backbone, seams = build_backbone(
             spec.model, num_classes=len(info.classes), image_size=spec.data.image_size
         )
-    start = _starting_weights(spec, backbone)
+    weights = None
+    if spec.model.weights is not None and (start is not None or files):
+        weights = StartingWeights(spec.model, start)
+        weights.fill(backbone)
     attached = _attach(spec, seams)
     notes = [note for change in attached.values() for note in change.notes]
-    notes.extend(start.finish(backbone) if start is not None else ())
+    notes.extend(weights.finish(backbone) if weights is not None else ())
     heads = _heads(spec, task, backbone)
     if isinstance(task, Probing):
         notes.extend(["the probed backbone is random"] if spec.model.weights is None else [])
@@ -100,15 +107,6 @@ def _attach(spec: TrialSpec, seams: Seams) -> dict[str, Change]:
         if not done[name].places:
             raise SeamError(f"component {name!r} changed nothing in {spec.model.name!r} ({seams.family})")
     return done
-
-
-def _starting_weights(spec: TrialSpec, backbone: nn.Module) -> StartingWeights | None:
-    """What `model.weights` still holds for components, after filling the backbone."""
-    if spec.model.weights is None or next(backbone.parameters()).is_meta:
-        return None
-    start = StartingWeights(spec.model)
-    start.fill(backbone)
-    return start
 
 
 def _heads(spec: TrialSpec, task: Task, backbone: nn.Module) -> nn.ModuleList | None:

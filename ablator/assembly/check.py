@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablator.assembly.build import assemble
 from ablator.assembly.operator import build_measurement, build_operator
+from ablator.backbones.starting import TrialWeights
 from ablator.contracts.protocols import DataInfo
 from ablator.plan.spec import TrialSpec
 
@@ -39,14 +40,16 @@ class Size:
         }
 
 
-def check(spec: TrialSpec, info: DataInfo) -> Size:
-    """Build `spec` on the meta device and count. Raises the error that building it would raise."""
+def check(spec: TrialSpec, info: DataInfo, start: TrialWeights | None = None, *, files: bool = False) -> Size:
+    """Build `spec` on the meta device and count. Whether the weights fit that it starts from is checked for
+    those of a trial (of `meta_start`), and with `files` for those in a file, which is read. Raises the error
+    that building it would raise."""
     fused = bool(use_fused_attn())
     # The counter sees matrix products only where attention is written out.
     set_fused_attn(False)
     try:
         with torch.device("meta"):
-            assembly = assemble(spec, info)
+            assembly = assemble(spec, info, start, files=files)
             side = spec.data.image_size
             image_BCHW = torch.empty(1, 3, side, side)
             counter = FlopCounterMode(display=False)
@@ -65,6 +68,12 @@ def check(spec: TrialSpec, info: DataInfo) -> Size:
         gmacs=counter.get_total_flops() / 2e9,
         notes=assembly.notes,
     )
+
+
+def meta_start(spec: TrialSpec, info: DataInfo, origin: str) -> TrialWeights:
+    """Names and sizes of the weights that a trial of `spec` will have trained."""
+    with torch.device("meta"):
+        return TrialWeights(state=assemble(spec, info, files=False).model.state_dict(), origin=origin)
 
 
 def check_operator(spec: TrialSpec) -> Size:

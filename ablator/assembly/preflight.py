@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ablator import data
 from ablator.assembly.build import build_task
-from ablator.assembly.check import Size, check, check_operator
+from ablator.assembly.check import Size, check, check_operator, meta_start
 from ablator.assembly.operator import build_measurement
-from ablator.backbones.weights import find_weights
+from ablator.backbones.starting import TrialWeights
+from ablator.backbones.weights import find_weights, trial_identity
 from ablator.contracts.protocols import World
 from ablator.errors import SettingError, UserError, nearest
 from ablator.plan.spec import TrialSpec
@@ -45,13 +47,13 @@ def preflight(
     for trial in trials:
         spec = trial.spec
         try:
-            rest = json.dumps({**spec.to_json(), "seed": 0}, sort_keys=True)
+            rest = json.dumps({**_any_trial(spec), "seed": 0}, sort_keys=True)
             if rest not in checked:
                 _check_rest(spec, workers, shown, weights)
                 checked.add(rest)
-            key = model_key(spec)
+            key = model_key(spec) + ("" if trial.start is None else model_key(trial.start.trial.spec))
             if key not in models:
-                models[key] = check(spec, data.info(spec.data)) if spec.trains else check_operator(spec)
+                models[key] = _check(trial) if spec.trains else check_operator(spec)
         except UserError as error:
             raise type(error)(f"{trial.label!r}: {error}") from error
         sizes[trial.identity] = models[key]
@@ -60,10 +62,29 @@ def preflight(
 
 def model_key(spec: TrialSpec) -> str:
     """Equal for specs whose models have the same shape."""
-    plain = spec.to_json()
+    plain = _any_trial(spec)
     for section in ("seed", "train", "augment"):
         plain.pop(section, None)
     return json.dumps(plain, sort_keys=True)
+
+
+def _any_trial(spec: TrialSpec) -> dict[str, Any]:
+    """The spec as JSON, equal for all trials that it may start from: every seed has its own."""
+    plain = spec.to_json()
+    if spec.trains and trial_identity(spec.model.weights) is not None:
+        plain["model"]["weights"] = "trial"
+    return plain
+
+
+def _check(trial: Trial) -> Size:
+    return check(trial.spec, data.info(trial.spec.data), _start(trial), files=True)
+
+
+def _start(trial: Trial) -> TrialWeights | None:
+    if trial.start is None:
+        return None
+    spec = trial.start.trial.spec
+    return meta_start(spec, data.info(spec.data), trial.start.text())
 
 
 def _check_rest(spec: TrialSpec, workers: int, shown: Shown, weights: bool) -> None:
@@ -72,7 +93,7 @@ def _check_rest(spec: TrialSpec, workers: int, shown: Shown, weights: bool) -> N
         return
     data.check(spec.data, spec.augment)
     micro_batch_size(spec.train, World(size=workers))
-    if spec.model.weights is not None:
+    if spec.model.weights is not None and trial_identity(spec.model.weights) is None:
         find_weights(spec.model.weights)
     info = data.info(spec.data)
     if info.train_size < spec.train.batch_size:

@@ -6,11 +6,13 @@ Shape legend: B batch, H W height and width, N tokens of the last stage, D their
 from __future__ import annotations
 
 import abc
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import global_pool_nlc, trunc_normal_
+from timm.models import build_model_with_cfg
 from torch import Tensor, nn
 
 
@@ -84,6 +86,27 @@ def _known_pool(name: str) -> str:
     if name not in ("token", "avg", ""):
         raise ValueError(f"global_pool is token, avg or empty, not {name!r}")
     return name
+
+
+Model = TypeVar("Model", bound=ClassTokenModel)
+
+
+def create_registered(
+    constructor: type[Model],
+    name: str,
+    pretrained: bool,
+    arguments: dict[str, Any],
+    *,
+    filter_fn: Callable[..., dict[str, Tensor]],
+    out_indices: int | Sequence[int],
+) -> Model:
+    """What timm calls for a registered name. `filter_fn` adapts a checkpoint's tensors; `out_indices` are the
+    features that `features_only` gives where `arguments` do not say which."""
+    features = {"out_indices": arguments.pop("out_indices", out_indices), "feature_cls": "getter"}
+    model = build_model_with_cfg(
+        constructor, name, pretrained, pretrained_filter_fn=filter_fn, feature_cfg=features, **arguments
+    )
+    return cast(Model, model)
 
 
 def untrained_cfg(*, first_conv: str | None, crop_pct: float) -> dict[str, Any]:

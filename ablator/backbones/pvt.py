@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from timm.models import is_model_in_modules
 from torch import nn
 
 from ablator.backbones.pvt_model import PyramidVisionTransformer
 from ablator.backbones.seams import BackboneSeams, HookSeam, projection_seam
-from ablator.backbones.timm_models import create
+from ablator.backbones.timm_models import TimmFamily
 
 
-class Pvt:
-    """The family of `pvt_tiny`, `pvt_small`, `pvt_medium` and `pvt_large`."""
+class Pvt(TimmFamily):
+    """The family of `pvt_tiny`, `pvt_small`, `pvt_medium` and `pvt_large`. Images may not be so small that a
+    stage's spatial reduction is larger than its map."""
 
     name = "pvt"
-
-    def covers(self, model_name: str) -> bool:
-        """Whether `model_name` is a PyramidVisionTransformer (version 1)."""
-        return bool(is_model_in_modules(model_name.split(".")[0], ["pvt_model"]))
-
-    def build(
-        self,
-        model_name: str,
-        *,
-        num_classes: int,
-        image_size: int,
-        drop_path: float,
-        options: Mapping[str, Any],
-    ) -> nn.Module:
-        """A fresh model. Raises SettingError for bad options and for images so small that a stage's
-        spatial reduction is larger than its map."""
-        return create(
-            model_name,
-            PyramidVisionTransformer,
-            options,
-            num_classes=num_classes,
-            img_size=image_size,
-            drop_path_rate=drop_path,
-        )
+    modules = ("pvt_model",)
+    constructor = PyramidVisionTransformer
 
     def seams(self, model: nn.Module, image_size: int) -> BackboneSeams:
         """The embeddings' convolutions (NCHW, before their LayerNorms), and the blocks (BNC; in the last

@@ -11,6 +11,7 @@ token in the last stage).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -18,12 +19,12 @@ from typing import Any, cast
 
 import torch
 from timm.layers import DropPath, Mlp, calculate_drop_path_rates, resample_abs_pos_embed, trunc_normal_
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from timm.models.pvt_v2 import Attention
 from torch import Tensor, nn
 
-from ablator.backbones.class_token import ClassTokenModel, untrained_cfg
+from ablator.backbones.class_token import ClassTokenModel, create_registered, untrained_cfg
 
 __all__ = ["Block", "PatchEmbed", "PyramidVisionTransformer"]
 
@@ -276,17 +277,9 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> PyramidVisionTransformer:
-    features = {"out_indices": arguments.pop("out_indices", (0, 1, 2, 3)), "feature_cls": "getter"}
-    model = build_model_with_cfg(
-        PyramidVisionTransformer,
-        name,
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=features,
-        **arguments,
-    )
-    return cast(PyramidVisionTransformer, model)
+_create = functools.partial(
+    create_registered, PyramidVisionTransformer, filter_fn=checkpoint_filter_fn, out_indices=(0, 1, 2, 3)
+)
 
 
 @register_model  # type: ignore[untyped-decorator]

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from timm.models import is_model_in_modules
 from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from torch import nn
 
 from ablator.backbones.seams import BackboneSeams, HookSeam, projection_seam
-from ablator.backbones.timm_models import create
+from ablator.backbones.timm_models import TimmFamily
 from ablator.errors import SettingError
 
 
-class PvtV2:
+class PvtV2(TimmFamily):
     """The family of `pvt_v2_*`."""
 
     name = "pvt_v2"
+    modules = ("pvt_v2",)
+    constructor = PyramidVisionTransformerV2
+    takes_size = False
 
-    def covers(self, model_name: str) -> bool:
-        """Whether timm builds `model_name` as a PyramidVisionTransformerV2."""
-        return bool(is_model_in_modules(model_name.split(".")[0], ["pvt_v2"]))
-
-    def build(
-        self,
-        model_name: str,
-        *,
-        num_classes: int,
-        image_size: int,
-        drop_path: float,
-        options: Mapping[str, Any],
-    ) -> nn.Module:
-        """A fresh model. Raises SettingError for bad options and for images so small that a stage's
-        spatial reduction is larger than its map."""
-        model = create(
-            model_name,
-            PyramidVisionTransformerV2,
-            options,
-            num_classes=num_classes,
-            drop_path_rate=drop_path,
-        )
-        _check_size(model_name, model, image_size)
-        return model
+    def check_size(self, model_name: str, model: nn.Module, image_size: int) -> None:
+        """SettingError for images so small that a stage's spatial reduction is larger than its map."""
+        stages: Any = model.stages
+        for index, stage in enumerate(stages):
+            attention = stage.blocks[0].attn
+            reduction = attention.sr.kernel_size[0] if attention.sr is not None else 1
+            stride = 4 * 2**index
+            side = -(-image_size // stride)
+            if side < reduction:
+                needed = stride * (reduction - 1) + 1
+                raise SettingError(
+                    f"data.image_size {image_size} is too small for {model_name}: stage {index + 1} reduces "
+                    f"its {side}×{side} map by {reduction}; the least size is {needed} (multiples of 32 fit "
+                    "best), or give smaller model.options.sr_ratios"
+                )
 
     def seams(self, model: nn.Module, image_size: int) -> BackboneSeams:
         """The embeddings' convolutions (NCHW, before their LayerNorms), and the blocks (BNC)."""
@@ -65,22 +57,6 @@ class PvtV2:
             embedding_seams=embeddings,
             block_seams=blocks,
         )
-
-
-def _check_size(model_name: str, model: nn.Module, image_size: int) -> None:
-    stages: Any = model.stages
-    for index, stage in enumerate(stages):
-        attention = stage.blocks[0].attn
-        reduction = attention.sr.kernel_size[0] if attention.sr is not None else 1
-        stride = 4 * 2**index
-        side = -(-image_size // stride)
-        if side < reduction:
-            needed = stride * (reduction - 1) + 1
-            raise SettingError(
-                f"data.image_size {image_size} is too small for {model_name}: stage {index + 1} reduces its "
-                f"{side}×{side} map by {reduction}; the least size is "
-                f"{needed} (multiples of 32 fit best), or give smaller model.options.sr_ratios"
-            )
 
 
 FAMILY = PvtV2()

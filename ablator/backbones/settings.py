@@ -19,6 +19,7 @@ class ModelSettings:
     drop_path: Annotated[float, Ge(0), Lt(1)] = 0.1
     """Stochastic depth: largest chance that a block's branch is dropped."""
     weights: str | None = None
-    """Checkpoint file that the backbone starts from, such as published weights; null: random weights."""
+    """What the backbone starts from: a checkpoint file, such as published weights, or study:FILE#ROW, the
+    trained trial of another study's row with the same seed; null: random weights."""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Further arguments of the model's constructor, such as embed_dim, depth and num_heads."""

@@ -6,6 +6,7 @@ published names; what a checkpoint of one of our trials holds for components fol
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import sys
 from collections.abc import Iterable, Mapping
@@ -29,24 +30,45 @@ _MISFITS = (RuntimeError, ValueError, KeyError, AttributeError, IndexError, Type
 """Everything that timm's renaming and resampling raise on weights of another architecture."""
 
 
-class StartingWeights:
-    """The content of one checkpoint file on its way into one model: `fill`, then `finish`."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialWeights:
+    """What one of our own trials trained, in place of a file."""
 
-    def __init__(self, settings: ModelSettings) -> None:
-        """Read the file (weights only, no code); raises WeightsError where that cannot be done."""
+    state: Mapping[str, Tensor]
+    """The trained model's state dict."""
+    origin: str
+    """Which trial it was, in words, for footnotes and errors."""
+
+
+class StartingWeights:
+    """The content of one checkpoint on its way into one model: `fill`, then `finish`."""
+
+    def __init__(self, settings: ModelSettings, given: TrialWeights | None = None) -> None:
+        """Take what is `given`, or read the file (weights only, no code); raises WeightsError where that
+        cannot be done."""
         assert settings.weights is not None
         self._settings = settings
-        self._state = read(settings.weights)
         self._missing: list[str] = []
         self._before: set[str] = set()
-        self._notes = [f"starts from {find_weights(settings.weights).name} (SHA-256 {self._digest()[:12]})"]
+        if given is not None:
+            self._state = _unwrapped(given.state)
+            self._name = f"{settings.weights[:18]}… ({given.origin})"
+            self._notes = [f"starts from {given.origin}"]
+        else:
+            self._state = read(settings.weights)
+            self._name = repr(settings.weights)
+            file = find_weights(settings.weights).name
+            self._notes = [f"starts from {file} (SHA-256 {self._digest()[:12]})"]
 
     def fill(self, model: nn.Module) -> None:
         """Load what belongs to the fresh backbone `model`. The model's own `checkpoint_filter_fn` (timm's, in
         the module of its class) renames keys and resamples positions and patches of another size; a
-        classifier that does not fit is left out. Raises SettingError where a size differs."""
-        adapted = self._adapted(model)
+        classifier that does not fit is left out. A model on the meta device gets the checks and no numbers.
+        Raises SettingError where a size differs."""
         own = model.state_dict()
+        if next(iter(own.values())).is_meta:
+            self._state = {name: value.to("meta") for name, value in self._state.items()}
+        adapted = self._adapted(model)
         self._leave_classifier(adapted, own, model)
         wrong = [name for name, value in adapted.items() if name in own and value.shape != own[name].shape]
         if wrong:
@@ -104,7 +126,7 @@ class StartingWeights:
         )
 
     def _does_not_fit(self) -> str:
-        return f"model.weights {self._settings.weights!r} does not fit {self._settings.name}"
+        return f"model.weights {self._name} does not fit {self._settings.name}"
 
     def _digest(self) -> str:
         digest = weights_digest(self._settings)
@@ -114,10 +136,12 @@ class StartingWeights:
 
 def read(weights: str) -> dict[str, Tensor]:
     """A checkpoint's tensors on CPU, without wrappers and their prefixes; `.safetensors` or what torch.save
-    wrote. No code in a file is run. Raises WeightsError."""
+    wrote. Of a file that holds an average of the weights beside them (state_dict_ema, model_ema) it is the
+    average, as in timm: published numbers, such as T2T-ViT's, are the average's. No code in a file is run.
+    Raises WeightsError."""
     path = find_weights(weights)
     try:
-        held: Any = load_state_dict(str(path), use_ema=False, weights_only=True)
+        held: Any = load_state_dict(str(path), use_ema=True, weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(
@@ -132,9 +156,14 @@ def read(weights: str) -> dict[str, Tensor]:
             f"model.weights {weights!r} holds no weights under model, state_dict or at its top, "
             f"but: {_some([str(name) for name in held])}"
         )
+    return _unwrapped(state)
+
+
+def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    found = dict(state)
     for prefix in _PREFIXES:
-        state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)} or state
-    return state
+        found = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)} or found
+    return found
 
 
 def _classifier_name(model: nn.Module) -> str:

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from timm.models import is_model_in_modules
 from torch import nn
 
 from ablator.backbones.seams import BackboneSeams, HookSeam, ProjectionSeam
 from ablator.backbones.t2t_vit_model import T2TViT
-from ablator.backbones.timm_models import create
+from ablator.backbones.timm_models import TimmFamily
 
 
-class T2T:
-    """The family of `t2t_vit_*`."""
+class T2T(TimmFamily):
+    """The family of `t2t_vit_*`. Images hold whole tokens."""
 
     name = "t2t_vit"
-
-    def covers(self, model_name: str) -> bool:
-        """Whether `model_name` is a T2TViT."""
-        return bool(is_model_in_modules(model_name.split(".")[0], ["t2t_vit_model"]))
-
-    def build(
-        self,
-        model_name: str,
-        *,
-        num_classes: int,
-        image_size: int,
-        drop_path: float,
-        options: Mapping[str, Any],
-    ) -> nn.Module:
-        """A fresh model. Raises SettingError for bad options and image sizes that do not fit."""
-        return create(
-            model_name,
-            T2TViT,
-            options,
-            num_classes=num_classes,
-            img_size=image_size,
-            drop_path_rate=drop_path,
-        )
+    modules = ("t2t_vit_model",)
+    constructor = T2TViT
 
     def seams(self, model: nn.Module, image_size: int) -> BackboneSeams:
         """The tokens-to-token module (its map, NCHW), and every block (BNC behind the class token)."""

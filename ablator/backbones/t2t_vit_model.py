@@ -8,18 +8,19 @@ Shape legend: B batch, H W height and width of the image or the grid of tokens, 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from timm.layers import calculate_drop_path_rates, resample_abs_pos_embed
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from ablator.backbones.class_token import ClassTokenModel, untrained_cfg
+from ablator.backbones.class_token import ClassTokenModel, create_registered, untrained_cfg
 from ablator.backbones.tokens_to_token import TokensToToken
 
 __all__ = ["T2TViT", "sinusoids"]
@@ -179,17 +180,7 @@ _CFG = untrained_cfg(first_conv=None, crop_pct=0.9)
 default_cfgs = generate_default_cfgs({"t2t_vit_14": _CFG, "t2t_vit_19": _CFG})
 
 
-def _create(name: str, pretrained: bool, arguments: dict[str, Any]) -> T2TViT:
-    features = {"out_indices": arguments.pop("out_indices", 3), "feature_cls": "getter"}
-    model = build_model_with_cfg(
-        T2TViT,
-        name,
-        pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
-        feature_cfg=features,
-        **arguments,
-    )
-    return cast(T2TViT, model)
+_create = functools.partial(create_registered, T2TViT, filter_fn=checkpoint_filter_fn, out_indices=3)
 
 
 @register_model  # type: ignore[untyped-decorator]

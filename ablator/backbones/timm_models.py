@@ -1,14 +1,17 @@
-"""What the families share in asking timm for a model."""
+"""What the families share: how timm is asked for a model."""
 
 from __future__ import annotations
 
+import abc
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import timm
+from timm.models import is_model_in_modules
 from torch import nn
 
+from ablator.backbones.seams import BackboneSeams
 from ablator.errors import SettingError, nearest
 
 _OWNED = {
@@ -23,6 +26,52 @@ _OWNED = {
     "dtype": "train.precision says it",
 }
 """Constructor arguments that are not the user's to give in `model.options`, and who gives them."""
+
+
+class TimmFamily(abc.ABC):
+    """A family whose models timm builds, its own or such as are registered with it; see
+    `contracts.protocols.Family`."""
+
+    name: str
+    modules: tuple[str, ...]
+    """The modules that define the models."""
+    constructor: type[nn.Module]
+    takes_size = True
+    """Whether the constructor is told the image's side."""
+
+    def covers(self, model_name: str) -> bool:
+        """Whether `model_name` is defined in one of `modules`; what stands behind a dot names weights."""
+        return bool(is_model_in_modules(model_name.split(".")[0], self.modules))
+
+    def build(
+        self,
+        model_name: str,
+        *,
+        num_classes: int,
+        image_size: int,
+        drop_path: float,
+        options: Mapping[str, Any],
+    ) -> nn.Module:
+        """A fresh model. Raises SettingError for bad options and image sizes that do not fit."""
+        size = {"img_size": image_size} if self.takes_size else {}
+        model = create(
+            model_name,
+            self.constructor,
+            options,
+            num_classes=num_classes,
+            drop_path_rate=drop_path,
+            **size,
+        )
+        self.check_size(model_name, model, image_size)
+        return model
+
+    def check_size(self, model_name: str, model: nn.Module, image_size: int) -> None:
+        """SettingError for an image that does not fit the model; none where the constructor has checked."""
+        del model_name, model, image_size
+
+    @abc.abstractmethod
+    def seams(self, model: nn.Module, image_size: int) -> BackboneSeams:
+        """The seams of a model that `build` made."""
 
 
 def create(model_name: str, constructor: type, options: Mapping[str, Any], **arguments: Any) -> nn.Module:

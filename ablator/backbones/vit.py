@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-from timm.models import is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from ablator.backbones.seams import BackboneSeams, HookSeam, projection_seam
-from ablator.backbones.timm_models import check_divisible, create
+from ablator.backbones.timm_models import TimmFamily, check_divisible
 
 
-class ViT:
+class ViT(TimmFamily):
     """The family of plain vision transformers (`deit_*`, `vit_*_patch*`), not distilled."""
 
     name = "vit"
+    modules = ("vision_transformer", "deit")
+    constructor = VisionTransformer
 
     def covers(self, model_name: str) -> bool:
         """Whether timm builds `model_name` as a VisionTransformer with a patch projection."""
-        base = model_name.split(".")[0]
         # Hybrids with a convolutional trunk carry no patch size in their name; the distilled models have a
         # second head, whose output no task here understands.
+        base = model_name.split(".")[0]
         plain = "_patch" in base and "distilled" not in base
-        return plain and bool(is_model_in_modules(base, ["vision_transformer", "deit"]))
+        return plain and super().covers(model_name)
 
-    def build(
-        self,
-        model_name: str,
-        *,
-        num_classes: int,
-        image_size: int,
-        drop_path: float,
-        options: Mapping[str, Any],
-    ) -> nn.Module:
-        """A fresh model. Raises SettingError for bad options and image sizes that do not fit."""
-        model: Any = create(
-            model_name,
-            VisionTransformer,
-            options,
-            num_classes=num_classes,
-            img_size=image_size,
-            drop_path_rate=drop_path,
-        )
-        check_divisible(model_name, image_size, model.patch_embed.patch_size)
-        return cast(nn.Module, model)
+    def check_size(self, model_name: str, model: nn.Module, image_size: int) -> None:
+        """SettingError unless the image is cut into whole patches."""
+        embed: Any = model.patch_embed
+        check_divisible(model_name, image_size, embed.patch_size)
 
     def seams(self, model: nn.Module, image_size: int) -> BackboneSeams:
         """The patch projection (NCHW), and every block (BNC behind the prefix tokens)."""

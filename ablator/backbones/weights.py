@@ -1,14 +1,37 @@
-"""Where a backbone's starting weights lie, and what they are. Imports no torch: a plan asks for their digest,
-which stands for the file in a trial's identity."""
+"""Where a backbone's starting weights lie, and what they are. Imports no torch: a plan asks for a digest,
+which stands for the file in a trial's identity. `trial:IDENTITY` is what that trial of ours trained: it is
+its own digest, and whoever has the store loads it."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from pathlib import Path
 
 from ablator.backbones.settings import ModelSettings
 from ablator.errors import WeightsError
+
+_TRIAL = "trial:"
+
+
+def of_trial(identity: str) -> str:
+    """The `model.weights` of who starts from the trial with this identity."""
+    return _TRIAL + identity
+
+
+def trial_identity(weights: str | None) -> str | None:
+    """The identity in a `model.weights` that `of_trial` made; None for a file or no weights. Raises
+    WeightsError for what begins like one and is none."""
+    if weights is None or not weights.startswith(_TRIAL):
+        return None
+    identity = weights.removeprefix(_TRIAL)
+    if not re.fullmatch(r"[0-9a-f]{64}", identity):
+        raise WeightsError(
+            f"model.weights {weights!r}: a trial's identity is 64 hexadecimal digits; say study:FILE#ROW for "
+            "the trial of another study, or the path of a checkpoint file"
+        )
+    return identity
 
 
 def find_weights(weights: str) -> Path:
@@ -28,10 +51,10 @@ def find_weights(weights: str) -> Path:
 
 
 def weights_digest(settings: ModelSettings) -> str | None:
-    """SHA-256 of the file's content in hex, None without starting weights. A file of the same path, size and
-    time is read once per process. Raises WeightsError."""
-    if settings.weights is None:
-        return None
+    """SHA-256 of the file's content in hex, None without starting weights, and a trial's identity as it
+    stands there. A file of the same path, size and time is read once per process. Raises WeightsError."""
+    if settings.weights is None or trial_identity(settings.weights) is not None:
+        return settings.weights
     path = find_weights(settings.weights).resolve()
     state = path.stat()
     return _digest(path, state.st_size, state.st_mtime_ns)

@@ -9,7 +9,6 @@ import typer
 from ablator.cli import objects, output, stores
 from ablator.cli import options as o
 from ablator.cli.app import app, examples
-from ablator.errors import StoreError
 
 _STEPS = 500
 
@@ -44,31 +43,24 @@ def figures(
     left out and named. Exit code 1 where any was.
     """
     from ablator import api
-    from ablator.report.figures import FOLDER, draw
-    from ablator.results import figure_data
 
     human = output.console(stderr=as_json)
-    planned = api.plan(study, profile=profile, overrides=overrides or ())
-    opened = stores.existing(store)
-    folder = opened.reports(planned.study.study) / planned.profile / FOLDER
-    if redraw:
-        data = figure_data.load(folder)
-        if data is None:
-            raise StoreError(f"{folder} holds no figures to redraw; run `ablator figures` without --redraw")
-    else:
-        from ablator.analysis.study import analyse
-
-        data = analyse(
-            planned, opened, steps=steps, again=retrain, on_note=lambda text: output.say(human, text)
-        )
-        figure_data.save(data, folder)
-    files = draw(data, folder)
-    api.report(study, profile=profile, overrides=overrides or (), store=opened)
-    for label, why in data.skipped.items():
+    drawn = api.figures(
+        study,
+        profile=profile,
+        overrides=overrides or (),
+        store=stores.existing(store),
+        steps=steps,
+        retrain=retrain,
+        redraw=redraw,
+        on_note=lambda text: output.say(human, text),
+    )
+    skipped = drawn.data.skipped
+    for label, why in skipped.items():
         output.say(human, f"{label}: left out, {why}", "yellow")
-    for path in files.values():
+    for path in drawn.files.values():
         output.say(human, str(path))
     if as_json:
-        found = {name: str(path) for name, path in files.items()}
-        objects.print_json({"files": found, "skipped": dict(data.skipped)})
-    raise typer.Exit(1 if data.skipped else 0)
+        files = {name: str(path) for name, path in drawn.files.items()}
+        objects.print_json({"files": files, "skipped": dict(skipped)})
+    raise typer.Exit(1 if skipped else 0)

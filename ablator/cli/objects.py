@@ -23,8 +23,8 @@ def print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, default=str, allow_nan=False), flush=True)
 
 
-def plan_json(planned: Plan, priced: Sequence[Priced]) -> dict[str, Any]:
-    """The plan with a line for every trial."""
+def plan_json(planned: Plan, priced: Sequence[Priced], starts: Sequence[Priced] = ()) -> dict[str, Any]:
+    """The plan with a line for every trial, and for every trial that one starts from."""
     from ablator.plan.cost import total
     from ablator.plan.matrix import matrix
 
@@ -51,26 +51,30 @@ def plan_json(planned: Plan, priced: Sequence[Priced]) -> dict[str, Any]:
         "design": dataclasses.asdict(matrix(planned)),
         "interactions": [dataclasses.asdict(one) for one in planned.interactions],
         "notes": list(planned.notes),
-        "trials": [
-            {
-                "identity": item.trial.identity,
-                "label": item.trial.label,
-                "seed": item.trial.seed,
-                "changes": item.trial.changes,
-                "cached": item.cached,
-                "parameters": item.parameters,
-                "gmacs": item.gmacs,
-                "pflop": item.cost.pflop if item.cost else None,
-                "seconds": item.cost.seconds if item.cost else None,
-            }
-            for item in priced
-        ],
+        "trials": [_trial_json(item) for item in priced],
+        "starts": [{"study": item.study, **_trial_json(item)} for item in starts],
     }
 
 
-def plans_json(plans: Sequence[Plan], priced: Sequence[Sequence[Priced]]) -> dict[str, Any]:
+def _trial_json(item: Priced) -> dict[str, Any]:
+    return {
+        "identity": item.trial.identity,
+        "label": item.trial.label,
+        "seed": item.trial.seed,
+        "changes": item.trial.changes,
+        "cached": item.cached,
+        "parameters": item.parameters,
+        "gmacs": item.gmacs,
+        "pflop": item.cost.pflop if item.cost else None,
+        "seconds": item.cost.seconds if item.cost else None,
+    }
+
+
+def plans_json(
+    plans: Sequence[Plan], priced: Sequence[Sequence[Priced]], starts: Sequence[Sequence[Priced]]
+) -> dict[str, Any]:
     """One plan as `plan_json`; of several the sums over their different trials, with each under `studies`."""
-    each = [plan_json(planned, items) for planned, items in zip(plans, priced, strict=True)]
+    each = [plan_json(*one) for one in zip(plans, priced, starts, strict=True)]
     if len(each) == 1:
         return each[0]
     found = {item.trial.identity: item for items in priced for item in items}

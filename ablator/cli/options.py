@@ -28,6 +28,15 @@ StudyFiles = Annotated[
         show_default=False,
     ),
 ]
+SomeStudies = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[STUDY...]",
+        help="Study files or folders; else all that is there.",
+        autocompletion=complete_study,
+        show_default=False,
+    ),
+]
 Profile = Annotated[
     str | None,
     typer.Option(

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from ablator.plan.planning import Plan
     from ablator.report.live import Watcher
     from ablator.results.store import Store
-    from ablator.tables import Bound, Results
+    from ablator.tables import Bound, Results, Summary
 
 _PIPE_WIDTH = 120
 """Columns of tables that go into a file or a pipe, where COLUMNS does not say otherwise."""
 _FAILURES = 10
-ACCOUNT = ("planned", "trained", "completed", "cached", "failed", "diverged", "pruned", "missing", "shared")
+ACCOUNT = (
+    *("planned", "trained", "completed", "cached", "failed", "diverged", "pruned", "missing"),
+    *("shared", "needed"),
+)
+_BESIDE = ("trained", "shared", "needed")
+"""Of these what is no part of the sum."""
 _STATES = {"ok": "green", "missing": "yellow", "problem": "bold red"}
 
 
@@ -74,10 +79,16 @@ class Ahead:
     """Different trials that the ledger has."""
     samples: int
     """Of searches, at most: those whose points are not drawn yet or have no result."""
+    needed: int
+    """Trials beside the planned ones that are trained first, for the weights that planned ones start from."""
+    verb: str
+    """What is done with the trials."""
 
     @classmethod
     def of(cls, plans: Sequence[Plan], store: Store) -> Ahead:
         """Counted from the ledger's names alone."""
+        from ablator.report.planned import verb
+
         each = [planned.unique().keys() for planned in plans]
         different = set().union(*each)
         known = store.ledger.identities()
@@ -88,15 +99,17 @@ class Ahead:
             different=len(different),
             cached=len(different & known),
             samples=samples,
+            needed=_needed(plans, store, known),
+            verb=verb(plans),
         )
 
     @property
     def todo(self) -> int:
-        """Trials without a result, at most."""
-        return self.different - self.cached + self.samples
+        """Trials that will be trained, at most."""
+        return self.different - self.cached + self.samples + self.needed
 
     def line(self) -> str:
-        """What is shared, and what is left to train."""
+        """What is shared, and what is left to do."""
         from ablator.report.planned import shared_line
 
         return shared_line(
@@ -105,7 +118,29 @@ class Ahead:
             shared=self.planned - self.different,
             cached=self.cached,
             samples=self.samples,
+            needed=self.needed,
+            to=self.verb,
         )
+
+    def needed_line(self) -> str:
+        """What is trained before the planned trials."""
+        from ablator.report.planned import needed_text
+
+        return f"first {needed_text(self.needed)}"
+
+
+def _needed(plans: Sequence[Plan], store: Store, known: Collection[str]) -> int:
+    from ablator.errors import StoreError
+    from ablator.needs import needs_of, starts_of
+
+    planned = set().union(*(plan.unique().keys() for plan in plans))
+    open_ones = [trial for plan in plans for trial in plan.trials if trial.identity not in known]
+    starts = starts_of(open_ones, [search for plan in plans for search in plan.searches])
+    try:
+        needs = needs_of(starts.values(), store)
+    except StoreError:  # The run itself names what is damaged, or repairs it.
+        return 0
+    return sum(need.recorded or identity not in planned for identity, need in needs.items())
 
 
 def _samples_left(planned: Plan, store: Store, known: Collection[str]) -> int:
@@ -128,7 +163,7 @@ def watcher(
 
     if quiet or not ahead.todo:
         return contextlib.nullcontext()
-    progress = Progress(ahead.different + ahead.samples, ahead.cached)
+    progress = Progress(ahead.different + ahead.samples + ahead.needed, ahead.cached)
     kind = Live if to.is_terminal and not to.is_dumb_terminal else LineLog
     watch: Watcher = kind(to, progress, metric=plans[0].study.report.metric)
     return watch
@@ -151,11 +186,18 @@ def print_run(to: Console, found: Bound, store: Path, mlflow: str | None, *, qui
     summary = found.summary
     say(to, f"{len(found.results)} studies: {summary.line()}", "bold" if summary.ok else "bold red")
     shared = f"; {summary.shared} trials are shared between studies" if summary.shared else ""
-    say(to, f"trained {summary.trained} in {summary.seconds:.1f} s{shared}")
+    say(to, f"{_done([results.plan for results in found.results], summary)}{shared}")
     print_bound(to, found)
     say(to, f"{'MLflow':<7} {_mlflow(store, mlflow)}")
     problem = next((r.mirror_problem for r in found.results if r.mirror_problem), None)
     _print_left(to, sum(r.mirror_left for r in found.results), problem, mlflow)
+
+
+def _done(plans: Sequence[Plan], summary: Summary) -> str:
+    from ablator.report.planned import PAST, verb
+
+    needed = f", and {summary.needed} before them that they start from" if summary.needed else ""
+    return f"{PAST[verb(plans)]} {summary.trained} in {summary.seconds:.1f} s{needed}"
 
 
 def _style(results: Results) -> str:
@@ -167,7 +209,7 @@ def print_table(results: Results, to: Console) -> None:
     from ablator.report import terminal
     from ablator.report.table import Account
 
-    counts = {name: getattr(results.summary, name) for name in ACCOUNT if name not in ("trained", "shared")}
+    counts = {name: getattr(results.summary, name) for name in ACCOUNT if name not in _BESIDE}
     terminal.print_table(results.table, to, account=Account(**counts))
 
 
@@ -185,7 +227,7 @@ def print_results(to: Console, results: Results, store: Path, mlflow: str | None
     else:
         print_table(results, to)
     print_failures(to, results)
-    say(to, f"trained {summary.trained} in {summary.seconds:.1f} s")
+    say(to, _done([results.plan], summary))
     print_files(to, results)
     say(to, f"{'MLflow':<7} {_mlflow(store, mlflow)}")
     _print_left(to, results.mirror_left, results.mirror_problem, mlflow)

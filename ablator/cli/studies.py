@@ -44,16 +44,16 @@ def plan(
     from ablator.report.planned import bound_line, render_plan
 
     plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
-    priced = priced_plans(plans, stores.readable(store), sized)
+    priced, starts = priced_plans(plans, stores.readable(store), sized)
     human = output.console(stderr=as_json)
-    for planned, items in zip(plans, priced, strict=True):
-        human.print(render_plan(planned, items))
+    for planned, items, below in zip(plans, priced, starts, strict=True):
+        human.print(render_plan(planned, items, below))
         if len(plans) > 1:
             human.print()
     if len(plans) > 1:
-        output.say(human, bound_line(plans, priced), "bold")
+        output.say(human, bound_line(plans, priced, starts), "bold")
     if as_json:
-        objects.print_json(objects.plans_json(plans, priced))
+        objects.print_json(objects.plans_json(plans, priced, starts))
 
 
 @app.command(
@@ -100,6 +100,8 @@ def run(
         execution = _execution(checkpoint_seconds, loader_workers, compile_models, keep_weights)
     if len(plans) > 1:
         output.say(human, ahead.line())
+    elif ahead.needed:
+        output.say(human, ahead.needed_line())
     with output.watcher(human, plans, ahead, quiet=quiet) as on_event:
         found = api.run_all(
             [planned.study for planned in plans],

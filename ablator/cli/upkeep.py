@@ -1,4 +1,4 @@
-"""The commands about the store and the machine: sync, ui, doctor, schema."""
+"""The commands about the store and the machine: sync, ui, clean, doctor, schema."""
 
 from __future__ import annotations
 
@@ -55,6 +55,48 @@ def ui(
     print(f"MLflow: http://{host}:{port}  (up in some seconds; Ctrl-C ends it)", flush=True)
     command = ui_command(opened, host=host, port=port)
     os.execvpe(command[0], command, {**os.environ, **ui_environment()})
+
+
+@app.command(
+    epilog=examples("ablator clean", "ablator clean experiments/moto_n.yaml --profile laptop --yes"),
+    short_help="List the weights that runs kept, and remove them.",
+)
+def clean(
+    studies: o.SomeStudies = None,
+    profile: o.Profile = None,
+    overrides: o.Overrides = None,
+    store: o.StoreFolder = o.STORE,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them; else they are only listed.")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """List the weights that runs kept (--keep-weights, or because other trials start from them), with their
+    sizes, and with --yes remove them: those of the named studies' trials, or all.
+
+    Records stay. A trial whose weights are needed again is trained once more for them.
+    """
+    from ablator import api
+
+    opened = stores.existing(store)
+    kept = opened.kept_weights()
+    names: dict[str, str] = {}
+    if studies:
+        plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
+        names = {t.identity: f"{t.label} · seed {t.seed}" for plan in plans for t in plan.trials}
+        kept = {identity: path for identity, path in kept.items() if identity in names}
+    sizes = {identity: path.stat().st_size for identity, path in kept.items()}
+    human = output.console(stderr=as_json)
+    for identity, size in sizes.items():
+        output.say(human, f"{size / 1e6:10.1f} MB  {identity[:12]}  {names.get(identity, '')}".rstrip())
+    for path in kept.values() if yes else ():
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be removed: {error.strerror}") from None
+    count = f"{len(kept)} trial{'' if len(kept) == 1 else 's'}"
+    total = f"weights of {count}, {sum(sizes.values()) / 1e6:.1f} MB"
+    output.say(human, f"removed {total}" if yes else f"{total}" + ("; --yes removes them" if kept else ""))
+    if as_json:
+        objects.print_json({"removed": yes, "bytes": sum(sizes.values()), "weights": sizes})
 
 
 @app.command(epilog=examples("ablator doctor --json | tail -n 1"), short_help="Say what this machine has.")

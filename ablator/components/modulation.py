@@ -152,7 +152,8 @@ def _backward_piece(
 def _pieces(x_BCP: Tensor) -> Iterator[tuple[slice, slice]]:
     """Cuts of B and C. The working memory of a piece is about five maps of its size in float32, so that
     eight pieces keep it below one map; on CPU smaller pieces also stay in the cache. Compiled code fuses
-    the steps of one piece, and would only take longer to compile with more."""
+    the steps of one piece, and would only take longer to compile with more; on a GPU a small piece takes
+    longer to launch than to compute."""
     batch, channels, _ = x_BCP.shape
     if torch.compiler.is_compiling():
         yield slice(0, batch), slice(0, channels)
@@ -160,6 +161,8 @@ def _pieces(x_BCP: Tensor) -> Iterator[tuple[slice, slice]]:
     pieces = 8 if x_BCP.element_size() >= 4 else 16
     if x_BCP.device.type == "cpu":
         pieces = max(pieces, x_BCP.numel() // _CPU_PIECE)
+    elif x_BCP.device.type == "cuda":
+        pieces = min(pieces, max(1, x_BCP.numel() // _GPU_PIECE))
     if batch >= pieces:
         step = batch // pieces
         for start in range(0, batch, step):
@@ -172,6 +175,9 @@ def _pieces(x_BCP: Tensor) -> Iterator[tuple[slice, slice]]:
 
 _CPU_PIECE = 2**18
 """Elements of a piece on CPU: 1 MB in float32."""
+_GPU_PIECE = 2**22
+"""Least elements of a piece on a GPU: 16 MB in float32, which are read and written in about the time that two
+kernels take to launch. The working memory then stays below 200 MB or below one map."""
 
 
 def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]:

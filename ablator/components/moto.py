@@ -27,6 +27,20 @@ EPS = 1e-3
 MAX_STEM_WIDTH = 112
 
 
+@torch.library.custom_op("ablator::draw_positions", mutates_args=(), tags=torch.Tag.nondeterministic_seeded)
+def _draw_positions(positions: int, batch: int, entities: int) -> Tensor:
+    """Positions (B,N) on the CPU. The draw leaves the global stream where it was: drop-path and dropout
+    behind it then draw the same numbers as in an arm without this branch. An operator of its own, because
+    torch.compile cannot look into a change of random state and would cut the model in pieces there."""
+    with torch.random.fork_rng(devices=[]):
+        return torch.randint(positions, (batch, entities), device="cpu")
+
+
+@_draw_positions.register_fake
+def _positions_like(positions: int, batch: int, entities: int) -> Tensor:
+    return torch.empty((batch, entities), dtype=torch.int64, device="cpu")
+
+
 class SelfSampling(nn.Module):
     """Attentive Normalization's second source of layout logits: F = q · k[positions]ᵀ, with as many
     positions as entities, drawn uniformly per image, weighted by α clipped to [0, 1]."""
@@ -43,10 +57,7 @@ class SelfSampling(nn.Module):
         batch, _, height, width = x_BCHW.shape
         query_BKP = self.query(x_BCHW).flatten(2)
         key_BKP = self.key(x_BCHW).flatten(2)
-        # The draw leaves the global stream where it was: drop-path and dropout behind it then draw the
-        # same numbers as in an arm without this branch.
-        with torch.random.fork_rng(devices=[]):
-            positions_BN = torch.randint(height * width, (batch, len(self.alpha)), device="cpu")
+        positions_BN = _draw_positions(height * width, batch, len(self.alpha))
         index_BKN = positions_BN.to(key_BKP.device)[:, None].expand(-1, key_BKP.shape[1], -1)
         logits_BNP: Tensor = key_BKP.gather(2, index_BKN).transpose(1, 2) @ query_BKP
         logits_BNP = self.alpha.clamp(0, 1)[:, None] * logits_BNP

@@ -40,3 +40,10 @@ class Ticket:
     spec: dict[str, object]
     label: str
     seed: int
+    keep_weights: bool = False
+    """Whether its final weights are kept. A trial that has a record and no weights is then trained again for
+    them; its record stays."""
+    start_study: str = ""
+    """Name of the study whose trial it starts from; empty where it starts from none."""
+    start_label: str = ""
+    """That trial's row; its seed is this one's."""

@@ -15,19 +15,21 @@ class TrainSettings:
     """The recipe: what one trial does between its first and its last step."""
 
     epochs: Annotated[int, Ge(1)] = 300
-    """Passes over the training set."""
+    """Passes over the training set, from the warmup to the end of the cosine."""
     batch_size: Annotated[int, Ge(1)] = 1024
     """Images per optimiser step, over all workers and accumulation steps together."""
     accumulate: Annotated[int, Ge(1)] = 1
     """Forward/backward passes per optimiser step; the step's batch size stays the same."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """adamw (decoupled weight decay) or sgd (Nesterov momentum)."""
+    """adamw (decoupled weight decay) or sgd (with momentum)."""
     lr: Annotated[float, Gt(0)] = 5e-4
     """Peak learning rate, at `lr_batch` images per step."""
     lr_batch: Annotated[int, Ge(1)] | None = 512
     """The lr is scaled by batch_size / lr_batch (linear rule); null leaves it as written."""
     momentum: Annotated[float, Ge(0), Le(1)] = 0.9
     """Momentum of sgd."""
+    nesterov: bool = True
+    """sgd: Nesterov's momentum; false is the classical one, as in MoCo v3's linear probe."""
     eps: Annotated[float, Gt(0)] = 1e-8
     """Epsilon of adamw."""
     weight_decay: Annotated[float, Ge(0)] = 0.05
@@ -38,6 +40,8 @@ class TrainSettings:
     """Learning rate at the first step of the warmup."""
     min_lr: Annotated[float, Ge(0)] = 1e-5
     """Learning rate at the end of the cosine."""
+    cooldown_epochs: Annotated[int, Ge(0)] = 0
+    """Further epochs at `min_lr` after those of the cosine, which `epochs` counts."""
     clip_grad: Annotated[float, Gt(0)] | None = None
     """Largest global gradient norm; null does not clip."""
     label_smoothing: Annotated[float, Ge(0), Le(1)] = 0.1
@@ -54,3 +58,8 @@ class TrainSettings:
     """Autocast type of forward and loss; weights and optimiser stay fp32."""
     eval_every: Annotated[int, Ge(1)] = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
+
+    @property
+    def all_epochs(self) -> int:
+        """Passes over the training set, those at the lowest rate included."""
+        return self.epochs + self.cooldown_epochs

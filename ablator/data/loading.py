@@ -36,6 +36,7 @@ from ablator.errors import DataError, SettingError
 Problems = tuple[tuple[str, str], ...]
 """Name and reason of each image that could not be read."""
 _NAMED = 10
+_CPU = torch.device("cpu")
 
 
 def load(
@@ -47,16 +48,26 @@ def load(
     world: World,
     workers: int = 0,
     source: Source | None = None,
+    device: torch.device = _CPU,
 ) -> Loader:
     """A loader of micro-batches of `batch_size` images for this worker of `world`.
 
     `workers` processes decode images ahead (0: in this one; sets that lie in memory never need them).
     `source` is an opened data set; by default the one that `data` names, opened once per process.
+    Sets that lie in memory and want light augmentation are kept on `device`, and batches of them, equal bit
+    for bit on every device, are made there; all other batches are on the CPU.
     Raises SettingError, UnknownName or DataError; SettingError where one batch is larger than the set.
     """
     catalog.check_augment(augment)
     return Loader(
-        data, augment, seed=seed, batch_size=batch_size, world=world, workers=workers, source=source
+        data,
+        augment,
+        seed=seed,
+        batch_size=batch_size,
+        world=world,
+        workers=workers,
+        source=source,
+        device=device,
     )
 
 
@@ -73,10 +84,11 @@ class Loader:
         world: World,
         workers: int,
         source: Source | None,
+        device: torch.device,
     ) -> None:
         self._source = source or catalog.open_source(data)
         self.info = catalog.describe(self._source, data)
-        self._data, self._augment = data, augment
+        self._data, self._augment, self._device = data, augment, device
         self._seed, self._batch_size, self._world, self._workers = seed, batch_size, world, workers
         self._chosen = subsets.fraction(self._source.train.labels, data.fraction, data.fraction_seed)
         self._problems: dict[str, str] = {}
@@ -92,24 +104,26 @@ class Loader:
         """Micro-batches per epoch for this worker."""
         return len(self._chosen) // (self._batch_size * self._world.size)
 
+    def place(self) -> int:
+        """Put the images that whole batches are made of on the device now, instead of when the first batch is
+        asked for. Returns how many bytes of images this process keeps there, for other trials too; 0 on CPU,
+        where they were all along."""
+        if self._device.type == "cpu":
+            return 0
+        self._training_images(), self._evaluation_images()
+        return fast.held_bytes(self._device)
+
     def train(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Batches.train`. Raises DataError where more images are unreadable than `max_corrupt`."""
-        images, size = self._source.train, self._data.image_size
-        plan = self._plan(epoch, start)
-        if isinstance(images, ArrayImages) and fits_training(images, self._data, self._augment):
-            pixels_NCHW = fast.resized(images, size, self._augment.interpolation)
-            labels_N = torch.from_numpy(images.labels)
-            for positions, places in plan:
-                chosen = self._chosen[places]
-                first = int(positions[0]) - self._world.rank
-                words = draws.words(first, self._batch_size * self._world.size, *self._key(epoch))
-                mine = words[self._world.rank :: self._world.size]
-                batch_BCHW = fast.train_batch(pixels_NCHW, chosen, mine, self._augment)
-                yield fast.normalised(batch_BCHW, self.info.mean, self.info.std), labels_N[chosen]
+        held = self._training_images()
+        if held is not None:
+            yield from self._whole_batches(held, epoch, start)
             return
-        transform = training_transform(self._augment, size, self.info.mean, self.info.std)
-        samples = _TrainingSamples(images, self._chosen, transform, self._key(epoch), self._data.max_corrupt)
-        for images_BCHW, labels_B in self._decoded(samples, _Pairs(plan)):
+        transform = training_transform(self._augment, self._data.image_size, self.info.mean, self.info.std)
+        samples = _TrainingSamples(
+            self._source.train, self._chosen, transform, self._key(epoch), self._data.max_corrupt
+        )
+        for images_BCHW, labels_B in self._decoded(samples, _Pairs(self._plan(epoch, start))):
             if len(labels_B) < self._batch_size:
                 raise DataError(f"no training image of {self.info.name!r} can be read: {self._named()}")
             yield images_BCHW, labels_B
@@ -117,18 +131,18 @@ class Loader:
     def evaluate(self) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Batches.evaluate`. An unreadable image is left out and counted; raises DataError where there
         are more of them than `max_corrupt`."""
-        images, size = self._source.val, self._data.image_size
-        mine = np.arange(self._world.rank, len(images.labels), self._world.size)
-        parts = [mine[at : at + self._batch_size] for at in range(0, len(mine), self._batch_size)]
-        if isinstance(images, ArrayImages) and fast.fits(images, size):
-            pixels_NCHW = fast.evaluation_images(
-                images, size, self._augment.eval_crop, evaluation_interpolation(self._augment)
-            )
-            labels_N = torch.from_numpy(images.labels)
-            for part in parts:
-                chosen = torch.from_numpy(part)
-                yield fast.normalised(pixels_NCHW[chosen], self.info.mean, self.info.std), labels_N[chosen]
+        images, size, world = self._source.val, self._data.image_size, self._world
+        held = self._evaluation_images()
+        if held is not None:
+            normalise = fast.Normalise(self.info.mean, self.info.std, self._device)
+            mine_NCHW = held.images[world.rank :: world.size]
+            labels_N = held.labels[world.rank :: world.size]
+            for at in range(0, len(labels_N), self._batch_size):
+                part = slice(at, at + self._batch_size)
+                yield normalise(mine_NCHW[part]), labels_N[part]
             return
+        mine = np.arange(world.rank, len(images.labels), world.size)
+        parts = [mine[at : at + self._batch_size] for at in range(0, len(mine), self._batch_size)]
         transform = evaluation_transform(self._augment, size, self.info.mean, self.info.std)
         samples = _EvaluationSamples(images, transform)
         for images_BCHW, labels_B in self._decoded(samples, _Pairs([(part, part) for part in parts])):
@@ -151,6 +165,38 @@ class Loader:
         for index in range(start, self.steps_per_epoch):
             positions = np.arange(index * step + self._world.rank, (index + 1) * step, self._world.size)
             yield positions, order[positions // self._augment.repeats]
+
+    def _training_images(self) -> fast.Held | None:
+        """What whole training batches are made of; None where images go one by one."""
+        images, size = self._source.train, self._data.image_size
+        if not isinstance(images, ArrayImages) or not fits_training(images, self._data, self._augment):
+            return None
+        return fast.training_images(images, size, self._augment.interpolation, self._device)
+
+    def _evaluation_images(self) -> fast.Held | None:
+        """The same of evaluation."""
+        images, size = self._source.val, self._data.image_size
+        if not isinstance(images, ArrayImages) or not fast.fits(images, size):
+            return None
+        interpolation = evaluation_interpolation(self._augment)
+        return fast.evaluation_images(images, size, self._augment.eval_crop, interpolation, self._device)
+
+    def _whole_batches(self, held: fast.Held, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Training batches of images that lie on the device. All draws are made and moved before the first:
+        a copy for every batch would wait for the device, and leave it waiting."""
+        plan = list(self._plan(epoch, start))
+        if not plan:
+            return
+        step = self._batch_size * self._world.size
+        words_M4 = draws.words(start * step, len(plan) * step, *self._key(epoch))
+        chosen_M = self._chosen[np.concatenate([places for _, places in plan])]
+        mine_M4 = words_M4[self._world.rank :: self._world.size]
+        shown = fast.views(chosen_M, mine_M4, self._augment, self._data.image_size).to(self._device)
+        labels_M = held.labels[shown.chosen]
+        normalise = fast.Normalise(self.info.mean, self.info.std, self._device)
+        for at in range(0, len(labels_M), self._batch_size):
+            stop = at + self._batch_size
+            yield normalise(fast.train_batch(held.images, shown.part(at, stop))), labels_M[at:stop]
 
     def _decoded(self, samples: _Samples, batches: _Pairs) -> Iterator[tuple[Tensor, Tensor]]:
         loader: DataLoader[_Sample] = DataLoader(

@@ -73,6 +73,11 @@ def feature_network(name: str, device: torch.device) -> Features:
     return _loaded(name, str(device))
 
 
+def forget_networks() -> None:
+    """Free the networks of this process; they are loaded again when they are next asked for."""
+    _loaded.cache_clear()
+
+
 @functools.cache
 def _loaded(name: str, device: str) -> Features:
     network: FeatureNetwork = FEATURE_NETWORKS.get(name).load()

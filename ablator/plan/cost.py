@@ -38,9 +38,9 @@ def epochs_worth(spec: TrialSpec) -> float:
     """The training that a trial takes, in epochs: its own; for a probe of a frozen backbone, a third for each
     forward pass over the training images (its heads weigh nothing beside that)."""
     if spec.probe is None:
-        return spec.train.epochs
-    passes = kept_views(spec.probe, spec.train.epochs, fixed=spec.augment.fixed) or spec.train.epochs
-    return passes / _FORWARDS_PER_STEP
+        return spec.train.all_epochs
+    passes = kept_views(spec.probe, spec.train.all_epochs, fixed=spec.augment.fixed)
+    return (passes or spec.train.all_epochs) / _FORWARDS_PER_STEP
 
 
 def training_pflop(gmacs: float, images: float, epochs: float) -> float:
@@ -87,7 +87,7 @@ def _rate(record: Record, like: TrialSpec) -> float | None:
         # Components do not matter here, and a plug-in's may not be loaded.
         needed = (*SECTIONS, "task", "seed", "probe")
         spec = TrialSpec.from_json({key: record.spec[key] for key in needed if key in record.spec})
-        epochs = epochs_worth(spec) / spec.train.epochs
+        epochs = epochs_worth(spec) / spec.train.all_epochs
     return training_pflop(gmacs, images, epochs) * 1e15 / seconds
 
 

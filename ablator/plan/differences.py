@@ -14,7 +14,7 @@ def differences(a: TrialSpec, b: TrialSpec) -> dict[str, tuple[Any, Any]]:
     plug-ins is none, because it follows from the sections and names.
     """
     found: dict[str, tuple[Any, Any]] = {}
-    left, right = ({k: v for k, v in spec.to_json().items() if k != "plugins"} for spec in (a, b))
+    left, right = ({k: v for k, v in spec.plain().items() if k != "plugins"} for spec in (a, b))
     _compare("", left, right, found)
     return found
 

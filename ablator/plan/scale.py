@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ablator.errors import SettingError, nearest
@@ -15,6 +16,7 @@ from ablator.plan.designs import Row
 from ablator.plan.spec import SECTIONS, has_section, optional_sections, resolve, section_settings
 from ablator.study import yaml
 from ablator.study.overlay import apply, flatten, overlaps, value_text
+from ablator.study.references import moved, reference
 from ablator.study.schema import Profile, Stop, Study, stopping
 from ablator.study.validation import validate
 
@@ -123,7 +125,7 @@ def scale_of(
                 )
     _check_map(chosen.map, f"profile {name}: map")
     _check_rows_stay_different(chosen.map, declared, f"{where}: conflicting profile {name}")
-    given = _overrides(overrides, declared)
+    given = _overrides(overrides, declared, Path(study.file).parent if study.file else Path())
     seeds, samples = given.pop("seeds", chosen.seeds), given.pop("samples", chosen.samples)
     counts = validate(Profile, {"seeds": seeds, "samples": samples}, f"{where}: --set")
     for key in (*flat, *given):
@@ -161,7 +163,10 @@ def _model(section: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _of_model(
     flat: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], document: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a profile sets in a row of `document`: its keys, with those of `model` that fit the backbone."""
+    """What a profile sets in a row of `document`: its keys, with those of `model` that fit the backbone.
+    Weights of another study's trial are left to the row: that trial is at the same scale, a file is not."""
+    if reference(current(document, "model.weights")) is not None:
+        flat = {key: value for key, value in flat.items() if (key, value) != ("model.weights", None)}
     own = models.get(current(document, "model.name"))
     if own is None:
         return dict(flat)
@@ -217,15 +222,16 @@ def _check_rows_stay_different(
                 )
 
 
-def _overrides(texts: Sequence[str], declared: Iterable[Row]) -> dict[str, Any]:
-    """`key=value` texts as a flat overlay; a key that a row declares with another value is an error."""
+def _overrides(texts: Sequence[str], declared: Iterable[Row], folder: Path) -> dict[str, Any]:
+    """`key=value` texts as a flat overlay; a key that a row declares with another value is an error.
+    References are written relative to the working folder, and are relative to the study's `folder` here."""
     flat: dict[str, Any] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         where = f"--set {text}"
         if not equals or not key.strip():
             raise SettingError(f"{where}: write --set key=value, such as --set train.epochs=10")
-        own = flatten({key.strip(): yaml.parse(value, where)}, where)
+        own = flatten({key.strip(): moved(yaml.parse(value, where), Path(), folder)}, where)
         if not own.keys() <= _COUNTS:
             # By itself, so that the error names this text; with its row it is checked again.
             resolve(apply({}, own, where), where, part=True)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ablator.backbones.weights import weights_digest
 from ablator.contracts.settings import as_plain
 from ablator.errors import SettingError, nearest
-from ablator.plan.scale import Scale
+from ablator.plan.rows import Rows
+from ablator.plan.scale import Scale, current
 from ablator.plan.spec import SPEC_VERSION, canonical, optional_sections, resolve
-from ablator.plan.trial import Fingerprint, Trial
+from ablator.plan.trial import Start, Trial
+from ablator.plan.upstream import TrialMaker
 from ablator.study.overlay import apply, flatten, overlaps
+from ablator.study.references import reference
 from ablator.study.schema import Sampler, Stop
 from ablator.study.spaces import Dimension, SearchSpace
+
+_WEIGHTS = "model.weights"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +41,9 @@ class SearchPlan:
     document: dict[str, Any]
     """The spec document that points are laid over, before the profile's map."""
     scale: Scale
-    fingerprint: Fingerprint = dataclasses.field(repr=False, compare=False)
+    rows: Rows = dataclasses.field(repr=False, compare=False)
+    """All rows of its study."""
+    maker: TrialMaker = dataclasses.field(repr=False, compare=False)
     where: str
     """For errors: the study's file and the row's label."""
     plugins: tuple[str, ...] = ()
@@ -59,6 +66,8 @@ class SearchPlan:
         }
         if self.plugins:
             content["plugins"] = self.plugins
+        # What a reference comes to; a search without one is what it was before there were any.
+        content |= {"starts": [start.trial.identity for start in self.starts]} if self.starts else {}
         return hashlib.sha256(canonical(content).encode()).hexdigest()[:16]
 
     def trial(self, point: Mapping[str, Any], seed: int) -> Trial:
@@ -72,14 +81,18 @@ class SearchPlan:
                 )
         document = apply(self.document, flatten(point, self.where), self.where)
         spec = resolve({**self.scale.finish(document, self.where), "seed": seed}, self.where)
-        return Trial(
-            identity=spec.identity(self.fingerprint(spec.data), weights_digest(spec.model)),
-            arm=self.arm,
-            label=self.label,
-            seed=seed,
-            spec=spec,
-            changes=self.scale.changes(point),
-        )
+        return self.maker.trial(spec, rows=self.rows, arm=self.arm, changes=self.scale.changes(point))
+
+    @functools.cached_property
+    def starts(self) -> tuple[Start, ...]:
+        """What points of this search start from, whichever are drawn."""
+        said = [current(self.document, _WEIGHTS), self.scale.overrides.get(_WEIGHTS)]
+        said += self.space.dimensions[_WEIGHTS].choices if _WEIGHTS in self.space.dimensions else ()
+        if all(reference(one) is None for one in said):
+            return ()
+        trials = [self.trial(point, seed) for point in self.covering() for seed in self.seeds]
+        found = {trial.start.trial.identity: trial.start for trial in trials if trial.start is not None}
+        return tuple(found.values())
 
     def point_of(self, spec: Mapping[str, Any]) -> dict[str, Any] | None:
         """The point of the space whose trial has this spec in the dimensions of the space; None where there

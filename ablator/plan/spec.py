@@ -35,6 +35,9 @@ SECTIONS: Mapping[str, type] = {
 """Sections that every spec of a task that trains has."""
 _TASK = "classification"
 """What is trained where nothing says so."""
+_LATER: Mapping[str, tuple[str, ...]] = {"model": ("weights",), "train": ("cooldown_epochs", "nesterov")}
+"""Section to the fields that came after the first records. At its default such a field is left out of a
+spec's JSON, so that specs from before there was one keep their identities."""
 
 
 def optional_sections() -> dict[str, type]:
@@ -102,20 +105,25 @@ class TrialSpec:
         return TASKS.get(self.task).trains
 
     def to_json(self) -> dict[str, Any]:
-        """Flat plain JSON: task, seed and one mapping per section; what is off is not there."""
+        """`plain` without the fields of `_LATER` that are at their defaults."""
+        plain = self.plain()
+        for name in _LATER.keys() & plain.keys():
+            cls = section_settings(name)
+            assert cls is not None
+            defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+            for field in _LATER[name]:
+                if plain[name][field] == defaults[field]:
+                    del plain[name][field]
+        return plain
+
+    def plain(self) -> dict[str, Any]:
+        """Flat plain JSON: task, seed and one mapping of every key per section; what is off is not there."""
         sections = {name: getattr(self, name) for name in SECTIONS} if self.trains else {}
         sections |= self.components | self.objectives
         sections |= self.task_settings
-        plain: dict[str, Any] = {"task": self.task, "seed": self.seed} | {
-            k: as_plain(v) for k, v in sections.items()
-        }
-        if (
-            self.trains and self.model.weights is None
-        ):  # records from before there was such a key say the same
-            del plain["model"]["weights"]
-        if self.plugins:
-            plain["plugins"] = dict(self.plugins)
-        return plain
+        plain: dict[str, Any] = {"task": self.task, "seed": self.seed}
+        plain |= {name: as_plain(value) for name, value in sections.items()}
+        return plain | ({"plugins": dict(self.plugins)} if self.plugins else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], where: str = "trial spec") -> TrialSpec:

@@ -16,7 +16,7 @@ from ablator.report.interactions import Measured, build_interactions
 from ablator.report.origins import origins
 from ablator.report.search import SearchTable
 from ablator.report.spending import spend
-from ablator.report.statistics import Comparison
+from ablator.report.statistics import Comparison, Paired
 from ablator.report.table import STATUSES, Account, Cell, Further, Reported, Row, RowSpec, Table, TableSpec
 
 
@@ -33,6 +33,7 @@ def build_table(
     values = [{cell.seed: cell.value for cell in row if cell.value is not None} for row in cells]
     partners = _partners(spec, order)
     compared = _compare(spec, order, partners, cells, values)
+    further = {metric: _further(metric, order, partners, cells, records) for metric in spec.columns}
     found = [_found(row, records) for row in order]
     notes = [
         _row_notes(row_cells, row_found, values[partner], row.chosen_from)
@@ -58,7 +59,7 @@ def build_table(
                 size=count_size(list(found[index].values())),
                 cost=measure(found[index], found[partners[index]]),
                 reported=_reported(row.reported, order[partners[index]].reported),
-                further={metric: _further(metric, row, records) for metric in spec.columns},
+                further={metric: column[index] for metric, column in further.items()},
                 footnotes=tuple(dict.fromkeys(numbers[note] for note in notes[index])),
             )
         )
@@ -155,14 +156,53 @@ def _lacks(key: str, metric: str, label: str, seed: int, record: Record) -> Sett
     )
 
 
-def _further(metric: str, row: RowSpec, records: Mapping[str, Record]) -> Further:
+def _further(
+    metric: str,
+    order: Sequence[RowSpec],
+    partners: Sequence[int],
+    cells: Sequence[Sequence[Cell]],
+    records: Mapping[str, Record],
+) -> list[Further]:
+    """A further metric of every row. Its tests are a family of their own: each column answers its own
+    question, and none of them decides the verdict (Bender & Lange 2001)."""
+    numbers = [_numbers(metric, row, records) for row in order]
+    paired: list[Paired | None] = []
+    for row, row_cells, partner, (values, _) in zip(order, cells, partners, numbers, strict=True):
+        if order[partner] is row:
+            paired.append(None)
+            continue
+        pair = statistics.compare(values, numbers[partner][0], bootstrap=False)
+        untested = _selected(row, row_cells) or any(cell.status == "diverged" for cell in row_cells)
+        paired.append(statistics.selected(pair) if untested else pair)
+    adjusted = statistics.holm([pair.p if pair else None for pair in paired])
+    return [
+        Further(
+            n=len(values),
+            mean=_mean(list(values.values())),
+            std=_std(list(values.values())),
+            words=words,
+            paired=pair,
+            p_holm=p_holm,
+        )
+        for (values, words), pair, p_holm in zip(numbers, paired, adjusted, strict=True)
+    ]
+
+
+def _numbers(
+    metric: str, row: RowSpec, records: Mapping[str, Record]
+) -> tuple[dict[int, float], tuple[str, ...]]:
+    """The metric by seed over the completed trials, and what others have in its place."""
     found = [(seed, record) for seed, record in _found(row, records).items() if record.status == "completed"]
     for seed, record in found:
         if metric not in record.metrics and metric not in record.unmeasured:
             raise _lacks("report.columns", metric, row.label, seed, record)
-    values = [record.metrics[metric] for _, record in found if metric in record.metrics]
-    words = tuple(record.unmeasured[metric] for _, record in found if metric in record.unmeasured)
-    return Further(n=len(values), mean=_mean(values), std=_std(values), words=words)
+    values = {seed: record.metrics[metric] for seed, record in found if metric in record.metrics}
+    return values, tuple(record.unmeasured[metric] for _, record in found if metric in record.unmeasured)
+
+
+def _selected(row: RowSpec, cells: Sequence[Cell]) -> bool:
+    """Whether the row's values were chosen by themselves: the best of a search, or what pruning left."""
+    return bool(row.chosen_from) or any(cell.status == "pruned" for cell in cells)
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -185,7 +225,7 @@ def _compare(
     paired = [statistics.compare(values[index], values[partners[index]]) for index in arms]
     tested = spec.test != "none"
     paired = paired if tested else [claims.without_test(pair) for pair in paired]
-    ps = [None if order[i].chosen_from else pair.p for i, pair in zip(arms, paired, strict=True)]
+    ps = [None if _selected(order[i], cells[i]) else pair.p for i, pair in zip(arms, paired, strict=True)]
     family = sum(p is not None for p in ps)
     compared: list[Comparison | None] = [None] * len(order)
     for index, pair, p in zip(arms, paired, statistics.holm(ps), strict=True):
@@ -198,6 +238,8 @@ def _compare(
             family=family,
             expected=reported.delta if reported else None,
             diverged=(sum(cell.status == "diverged" for cell in cells[index]), len(cells[index])),
+            pruned=(sum(cell.status == "pruned" for cell in cells[index]), len(cells[index])),
+            planned=len(cells[index]),
             chosen_from=row.chosen_from,
         )
         compared[index] = claims.in_words(judged, spec.mode, removes=row.removes, tested=tested)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from ablator.report.statistics import ALPHA, Comparison, Mode, Paired
+from ablator.report.effects import ALPHA
+from ablator.report.statistics import Comparison, Mode, Paired
 
 _OTHER: dict[Mode, Mode] = {"max": "min", "min": "max"}
 

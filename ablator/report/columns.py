@@ -9,6 +9,7 @@ from typing import Literal
 from ablator.report import formatting
 from ablator.report.interactions import Interaction
 from ablator.report.search import SearchTable
+from ablator.report.statistics import Comparison
 from ablator.report.table import Reported, Row, Table
 
 Group = Literal["arm", "result", "test", "further", "size", "cost", "reported"]
@@ -48,6 +49,49 @@ def columns(table: Table, *, costs: bool = True) -> list[Column]:
         *(_costs(table) if costs else ()),
     ]
     return [column for column in groups if any(column.cells)]
+
+
+def detail_columns(table: Table) -> list[Column]:
+    """What stands behind each verdict: effect size, what the pairs could see, what further metrics did."""
+    digits = formatting.table_decimals(table)
+
+    def column(key: str, title: str, cell: Callable[[Comparison], str]) -> Column:
+        return _column(table, key, title, "test", lambda row: cell(row.comparison) if row.comparison else "")
+
+    def further(metric: str) -> Column:
+        decimals = formatting.decimals_of(row.further[metric].mean for row in table.rows)
+
+        def cell(row: Row) -> str:
+            pair = row.further[metric].paired
+            if pair is None or pair.delta is None:
+                return ""
+            ends = formatting.interval(pair.low, pair.high, decimals)
+            return f"{formatting.signed(pair.delta, decimals)} {ends}".rstrip()
+
+        return _column(table, f"further_{metric}_delta", f"Δ {metric}", "further", cell)
+
+    shown = [
+        _arm(table),
+        column("effect", "effect (Hedges' g)", lambda one: formatting.signed(one.effect, 2)),
+        column(
+            "effect_interval",
+            "95 % interval of it",
+            lambda one: formatting.interval(one.effect_low, one.effect_high, 2),
+        ),
+        column(
+            "bootstrap",
+            "95 % interval of Δ, bootstrap",
+            lambda one: formatting.interval(one.bootstrap_low, one.bootstrap_high, digits),
+        ),
+        column("detectable", "smallest Δ to be found", lambda one: formatting.number(one.detectable, digits)),
+        column(
+            "seeds_needed",
+            "seeds for the Δ seen",
+            lambda one: "" if one.seeds_needed is None else str(one.seeds_needed),
+        ),
+        *map(further, table.spec.columns),
+    ]
+    return [column for column in shown if any(column.cells)]
 
 
 def grouped(shown: Sequence[Column]) -> list[tuple[Group, int]]:

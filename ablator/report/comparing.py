@@ -16,7 +16,7 @@ from typing import Any
 from scipy import stats
 
 from ablator.errors import SettingError, nearest
-from ablator.report.statistics import ALPHA
+from ablator.report.effects import ALPHA
 
 RESULTS = "results.json"
 

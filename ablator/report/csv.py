@@ -19,7 +19,8 @@ _COMPARED = tuple(field.name for field in dataclasses.fields(Comparison))
 
 def to_frame(table: Table, costs: bool = True) -> pd.DataFrame:
     """One line an arm: label, status counts, mean, std, n, the comparison's fields, sizes, measured costs
-    (columns `cost_*`, left out with `costs=False`), further metrics (mean, and `*_std`), reported values
+    (columns `cost_*`, left out with `costs=False`), further metrics (mean, `*_std`, and
+    their differences `*_delta`, `*_low`, `*_high`, `*_p_holm`), reported values
     (`reported_*`) and one column `seed_<seed>` for each seed. What is undefined is empty. Interactions follow
     as further lines, whose `delta` is the effect."""
     lines = [_line(table, row, costs) for row in table.rows]
@@ -110,6 +111,9 @@ def _line(table: Table, row: Row, costs: bool) -> dict[str, Any]:
     for key, found in row.further.items():
         further[key] = found.mean if found.mean is not None else " ".join(dict.fromkeys(found.words)) or None
         further[f"{key}_std"] = found.std
+        for name in ("delta", "low", "high"):
+            further[f"{key}_{name}"] = getattr(found.paired, name) if found.paired else None
+        further[f"{key}_p_holm"] = found.p_holm
     cells = {cell.seed: cell.word if cell.value is None else cell.value for cell in row.cells}
     seeds = sorted({cell.seed for one in table.rows for cell in one.cells})
     return {

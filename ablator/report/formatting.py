@@ -164,10 +164,11 @@ def rule() -> str:
     return (
         "Mean ± standard deviation over the n completed seeds. Δ: mean difference from the baseline (the one "
         "under `against`, where there is that column), paired by seed, with its 95 % t interval; p: two-"
-        "sided paired t test, Holm-adjusted over the table. Supported: better with p below 0.05. "
-        "Underpowered: the seeds are too few, or vary too much, to find the difference that the source "
-        "reports (or, without one, a large effect) with a chance of 80 %. A row with a diverged seed is not "
-        "supported. FLOPs are counted as multiply-adds, as papers print them."
+        "sided paired t test, Holm-adjusted over the table. Supported: better with p below 0.05. Not "
+        "supported: worse with p below 0.05, or the interval rules out the difference that the source "
+        "reports (or, without one, a large effect). Underpowered: the seeds are too few, or vary too much, "
+        "for either. A row with a diverged seed is not supported. FLOPs are counted as "
+        "multiply-adds, as papers print them."
     )
 
 

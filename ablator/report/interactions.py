@@ -14,7 +14,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ablator.report import statistics
-from ablator.report.statistics import ALPHA, Comparison, Mode, Paired
+from ablator.report.effects import ALPHA
+from ablator.report.statistics import Comparison, Mode, Paired
 
 RULE = (
     "Interaction: what the components do together beyond the sum of what each does alone (both − one − "

@@ -166,7 +166,7 @@ class LineLog:
         state = self._progress
         if event.kind == "slots":
             how = "joined a Ray cluster" if state.joined else "started Ray"
-            return f"{how}: {_count(event.slot, 'slot')}, {state.planned - state.done} trials to train"
+            return f"{how}: {_count(event.slot, 'slot')}, {state.planned - state.done} trials to go"
         if event.kind == "retried":
             return f"{event.label} · seed {event.seed}: its worker died, {event.text or 'tried again'}"
         if event.kind == "note":

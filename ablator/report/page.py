@@ -15,7 +15,15 @@ import jinja2
 from markupsafe import Markup
 
 from ablator.report import formatting, panels, plots, search_plots, tradeoff
-from ablator.report.columns import GROUP_TITLES, Column, columns, grouped, interaction_columns, search_columns
+from ablator.report.columns import (
+    GROUP_TITLES,
+    Column,
+    columns,
+    detail_columns,
+    grouped,
+    interaction_columns,
+    search_columns,
+)
 from ablator.report.design import design
 from ablator.report.drawing import scoped
 from ablator.report.interactions import RULE
@@ -126,7 +134,9 @@ def _body(table: Table, costs: bool, *, level: int, scope: str, models: str = ""
     shown = columns(table, costs=costs)
     figure = functools.partial(_figure, scope=scope)
     arms = sum(row.comparison is not None for row in table.rows)
+    tests = detail_columns(table)
     parts: dict[str, Any] = {
+        "tests": _grid(tests, table) if len(tests) > 1 else None,
         "forest": figure(plots.forest(table)),
         "curves": figure(plots.curves(table)),
         "tradeoffs": [figure(tradeoff.draw(table, price)) for price in tradeoff.prices(table, costs)],
@@ -141,7 +151,7 @@ def _body(table: Table, costs: bool, *, level: int, scope: str, models: str = ""
         **parts,
         "results": True,
         "design": parts["design"].keys or table.spec.command,
-        "effects": parts["forest"] or parts["interactions"],
+        "effects": parts["forest"] or parts["interactions"] or parts["tests"],
         "cost": parts["tradeoffs"] or parts["costs"],
         "seeds": True,
     }

@@ -31,14 +31,19 @@ class Priced:
 
     trial: Trial
     cached: bool
-    """Whether the ledger has its record."""
+    """Whether the ledger has its record; of what others start from, whether its weights are kept."""
     parameters: int | None = None
     gmacs: float | None = None
     cost: Estimate | None = None
+    study: str = ""
+    """Its study's name, of what others start from."""
+    recorded: bool = False
+    """The same: whether the ledger has its record."""
 
 
-def render_plan(plan: Plan, priced: Sequence[Priced]) -> RenderableType:
-    """The plan's trials (as `priced`, in order), its searches, and what all comes to."""
+def render_plan(plan: Plan, priced: Sequence[Priced], starts: Sequence[Priced] = ()) -> RenderableType:
+    """The plan's trials (as `priced`, in order), its searches, what its trials start from, and what all comes
+    to."""
     study = plan.study
     parts: list[RenderableType] = [
         Text(study.study, style="bold") + Text(f"  {study.source} · profile {plan.profile}")
@@ -48,15 +53,28 @@ def render_plan(plan: Plan, priced: Sequence[Priced]) -> RenderableType:
     parts += _design(matrix(plan))
     parts += [line for search in plan.searches for line in _search(search)]
     parts += [Text(f"Note: {note}", style="dim") for note in plan.notes]
+    parts += [Text(line) for line in start_lines(starts)]
     return Group(*parts, Text(total_line(plan, priced)))
+
+
+PAST = {"train": "trained", "measure": "measured", "run": "ran"}
+"""Of what `verb` says."""
+
+
+def verb(plans: Sequence[Plan]) -> str:
+    """What is done with the plans' trials: train, measure (a task that trains nothing), or run (both)."""
+    kinds = {trial.spec.trains for plan in plans for trial in plan.trials}
+    kinds |= {True for plan in plans if plan.searches}
+    return "run" if len(kinds) > 1 else "measure" if kinds == {False} else "train"
 
 
 def total_line(plan: Plan, priced: Sequence[Priced]) -> str:
     """How many trials, how many of them are there already, and what the rest will cost."""
     one_each = {item.trial.identity: item for item in priced}
     todo = [item for item in one_each.values() if not item.cached]
-    verb = "train" if any(item.trial.spec.trains for item in priced) or plan.searches else "measure"
-    text = f"{_count(len(one_each), 'trial')}, {len(one_each) - len(todo)} cached, {len(todo)} to {verb}"
+    text = (
+        f"{_count(len(one_each), 'trial')}, {len(one_each) - len(todo)} cached, {len(todo)} to {verb([plan])}"
+    )
     if len(one_each) < len(priced):
         text += f" ({len(priced) - len(one_each)} equal to another row's)"
     samples = sum(search.samples * len(search.seeds) for search in plan.searches)
@@ -64,13 +82,22 @@ def total_line(plan: Plan, priced: Sequence[Priced]) -> str:
     return text + _cost_text(todo)
 
 
-def bound_line(plans: Sequence[Plan], priced: Sequence[Sequence[Priced]]) -> str:
-    """The same over several studies, with how many trainings are saved because they share trials."""
+def bound_line(
+    plans: Sequence[Plan], priced: Sequence[Sequence[Priced]], starts: Sequence[Sequence[Priced]] = ()
+) -> str:
+    """The same over several studies, with how many trainings are saved because they share trials, and what
+    is trained beside them because trials start from it."""
     each = [{item.trial.identity: item for item in items} for items in priced]
     one_each: dict[str, Priced] = {}
     for items in each:
         one_each |= items
     todo = [item for item in one_each.values() if not item.cached]
+    beside = {
+        item.trial.identity: item
+        for items in starts
+        for item in items
+        if not item.cached and (item.recorded or item.trial.identity not in one_each)
+    }
     samples = sum(search.samples * len(search.seeds) for plan in plans for search in plan.searches)
     line = shared_line(
         planned=sum(map(len, each)),
@@ -78,17 +105,45 @@ def bound_line(plans: Sequence[Plan], priced: Sequence[Sequence[Priced]]) -> str
         shared=sum(map(len, each)) - len(one_each),
         cached=len(one_each) - len(todo),
         samples=samples,
+        needed=len(beside),
+        to=verb(plans),
     )
-    return line + _cost_text(todo)
+    return line + _cost_text([*todo, *beside.values()])
 
 
-def shared_line(*, planned: int, studies: int, shared: int, cached: int, samples: int) -> str:
+def shared_line(
+    *, planned: int, studies: int, shared: int, cached: int, samples: int, needed: int, to: str
+) -> str:
     """`84 trials of 14 studies; 31 shared, 10 cached, so 43 to train`: of the different trials, those in the
-    ledger are cached; `samples` of searches come on top."""
+    ledger are cached; `samples` of searches and what is `needed` of other studies come on top. `to` is the
+    verb."""
     text = f"{_count(planned, 'trial')} of {studies} studies; {shared} shared"
     text += f", {cached} cached" if cached else ""
-    text += f", so {planned - shared - cached} to train"
-    return text + (f", and up to {samples} of searches" if samples else "")
+    text += f", so {planned - shared - cached} to {to}"
+    text += f", and up to {samples} of searches" if samples else ""
+    return text + (f"; first {needed_text(needed)}" if needed else "")
+
+
+def needed_text(count: int) -> str:
+    """`12 trials whose weights others start from`."""
+    return f"{_count(count, 'trial')} whose weights others start from"
+
+
+def start_lines(starts: Sequence[Priced]) -> list[str]:
+    """What a plan's trials start from, a line a study: `starts from designs: DeiT-S; intra (seeds 0, 1): 4
+    trials, 1 kept, 1 to train again for the weights, 2 to train first`, and what that will cost."""
+    lines = []
+    for name in dict.fromkeys(item.study for item in starts):
+        own = [item for item in starts if item.study == name]
+        seeds = ", ".join(map(str, dict.fromkeys(item.trial.seed for item in own)))
+        labels = "; ".join(dict.fromkeys(item.trial.label for item in own))
+        again = sum(item.recorded and not item.cached for item in own)
+        kept = sum(item.cached for item in own)
+        text = f"starts from {name}: {labels} (seeds {seeds}): {_count(len(own), 'trial')}, {kept} kept"
+        text += f", {again} to train again for the weights" if again else ""
+        text += f", {len(own) - kept - again} to train first"
+        lines.append(text + _cost_text([item for item in own if not item.cached]))
+    return lines
 
 
 def _cost_text(todo: Sequence[Priced]) -> str:

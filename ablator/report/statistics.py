@@ -7,27 +7,22 @@ comparison is paired by seed: every number here is of the differences d_s = valu
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-from scipy import optimize, stats
-from statsmodels.stats.multitest import multipletests
+from scipy import stats
+
+from ablator.report import effects
+from ablator.report.effects import ALPHA, FloatArray
 
 Verdict = Literal["supported", "not supported", "underpowered"]
 Mode = Literal["max", "min"]
-FloatArray = npt.NDArray[np.float64]
 
-ALPHA = 0.05
-"""Level of the tests, after Holm's adjustment; intervals cover 1 - ALPHA, unadjusted."""
-POWER = 0.8
-"""Chance with which an effect should be found before its absence says anything."""
 LARGE_EFFECT = 0.8
-"""Cohen's large effect, in standard deviations of the differences: what a row should have been able to
-find where nobody says which difference matters."""
+"""Cohen's large effect, in standard deviations of the differences: what must be ruled out where nobody says
+which difference matters."""
 RELATIVE_ZERO = 1e-9
 """Deviations below this part of the values are rounding of the subtraction, not variation."""
 
@@ -47,6 +42,15 @@ class Paired:
     """Ends of the 95 % interval of `delta`, by Student's t."""
     p: float | None = None
     """Two-sided p of the paired t test."""
+    bootstrap_low: float | None = None
+    bootstrap_high: float | None = None
+    """Ends of the 95 % bootstrap interval of `delta`, from 8 pairs on: a check of the normal law that the t
+    interval rests on, for which no test has power with so few pairs."""
+    effect: float | None = None
+    """Hedges' g: `delta` in standard deviations of the differences, less its bias. None with two pairs."""
+    effect_low: float | None = None
+    effect_high: float | None = None
+    """Ends of the exact 95 % interval of the true effect, by the noncentral t."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,13 +62,17 @@ class Comparison(Paired):
     detectable: float | None = None
     """Smallest difference that this many pairs, varying as they do, would find with a chance of 80 % at
     the strictest level of the family (ALPHA / rows)."""
+    seeds_needed: int | None = None
+    """Pairs with which a difference as large as the one seen, varying as it does, would be found with a
+    chance of 80 % at that level, up to 1,000: for planning the next run, as the one seen is uncertain."""
     verdict: Verdict
     reason: str
     """Why this verdict, in words."""
 
 
-def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Paired:
-    """Paired comparison over the seeds that are in both; keys are seeds."""
+def compare(values: Mapping[int, float], baseline: Mapping[int, float], *, bootstrap: bool = True) -> Paired:
+    """Paired comparison over the seeds that are in both; keys are seeds. `bootstrap=False` leaves the slow
+    bootstrap interval out."""
     seeds = sorted(set(values) & set(baseline))
     arm = np.array([values[seed] for seed in seeds], dtype=np.float64)
     base = np.array([baseline[seed] for seed in seeds], dtype=np.float64)
@@ -79,6 +87,8 @@ def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Paire
         return Paired(pairs=len(seeds), delta=delta, deviation=0.0)
     test = stats.ttest_rel(arm, base)
     interval = test.confidence_interval(1 - ALPHA)
+    resampled = effects.bootstrap_interval(list(differences)) if bootstrap else None
+    effect_low, effect_high = effects.effect_interval(delta / deviation, len(seeds))
     return Paired(
         pairs=len(seeds),
         delta=delta,
@@ -86,44 +96,28 @@ def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Paire
         low=float(interval.low),
         high=float(interval.high),
         p=float(test.pvalue),
+        bootstrap_low=resampled[0] if resampled else None,
+        bootstrap_high=resampled[1] if resampled else None,
+        effect=effects.standardised(delta / deviation, len(seeds)),
+        effect_low=effect_low,
+        effect_high=effect_high,
     )
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down adjustment over the entries that are not None."""
-    tested = [p for p in ps if p is not None]
-    if not tested:
-        return [None] * len(ps)
-    adjusted = iter(float(p) for p in multipletests(tested, alpha=ALPHA, method="holm")[1])
-    return [None if p is None else next(adjusted) for p in ps]
+    adjusted = iter(step_down(np.array([p for p in ps if p is not None], dtype=np.float64)))
+    return [None if p is None else float(next(adjusted)) for p in ps]
 
 
-@functools.cache
-def _chi_quantiles(freedom: int) -> tuple[FloatArray, FloatArray]:
-    """Nodes and weights that average a function of χ/√ν (the spread's sampling error) over its law."""
-    nodes, weights = np.polynomial.legendre.leggauss(256)
-    quantiles = stats.chi2.ppf((nodes + 1.0) / 2.0, freedom)
-    return np.sqrt(quantiles / freedom), weights / 2.0
-
-
-def paired_power(effect: float, pairs: int, level: float = ALPHA) -> float:
-    """Chance that a two-sided paired t test at `level` finds an effect of so many standard deviations.
-
-    Integrated over the law of the estimated deviation, because the noncentral t of common libraries is NaN
-    in parts of the range that two or three seeds and a small level need.
-    """
-    spread, weights = _chi_quantiles(pairs - 1)
-    critical = float(stats.t.isf(level / 2.0, pairs - 1)) * spread
-    shift = effect * math.sqrt(pairs)
-    return float(np.sum(weights * (stats.norm.cdf(shift - critical) + stats.norm.cdf(-shift - critical))))
-
-
-@functools.cache
-def detectable_effect(pairs: int, level: float = ALPHA) -> float:
-    """Smallest effect, in standard deviations of the differences, that a two-sided paired t test at `level`
-    finds with a chance of POWER; `pairs` is at least 2."""
-    largest = 10.0 * float(stats.t.isf(level / 2.0, pairs - 1)) + 10.0
-    return float(optimize.brentq(lambda effect: paired_power(effect, pairs, level) - POWER, 0.0, largest))
+def step_down(p_R: FloatArray) -> FloatArray:
+    """Holm's (1979) adjusted p values of R tests along the last axis, for any number of families at once."""
+    tests = p_R.shape[-1]
+    order = np.argsort(p_R, axis=-1)
+    stepped = np.take_along_axis(p_R, order, -1) * np.arange(tests, 0, -1)
+    adjusted = np.empty_like(stepped)
+    np.put_along_axis(adjusted, order, np.minimum(np.maximum.accumulate(stepped, -1), 1.0), -1)
+    return adjusted
 
 
 def judge(
@@ -134,36 +128,49 @@ def judge(
     family: int,
     expected: float | None = None,
     diverged: tuple[int, int] = (0, 0),
+    pruned: tuple[int, int] = (0, 0),
+    planned: int = 0,
     chosen_from: int = 0,
 ) -> Comparison:
     """Whether the data support that the arm is better than the baseline.
 
     The rule, first match wins (`expected` is the difference that the source reports, `family` the number
-    of rows with a test, `diverged` how many of how many trials diverged):
+    of rows with a test, `diverged` and `pruned` how many of how many trials did, `planned` the pairs that
+    there should be; where some are missing, the reason says so):
 
     1. a trial diverged: *not supported*, because the mean of the survivors is not the arm's;
-    2. fewer than two pairs, or the arm was chosen by the very values it would be tested on:
+    2. a trial was pruned, or the arm was chosen by the very values it would be tested on: *underpowered*
+       and without a test, because these values are selected;
+    3. fewer than two pairs: *underpowered*;
+    4. the differences do not vary, so that t is undefined: *not supported* where they are all zero, else
        *underpowered*;
-    3. the differences do not vary, so that t is undefined: *not supported* where they are all zero, else
-       *underpowered*;
-    4. Holm-adjusted p < 0.05: *supported* where the difference is in the metric's good direction, else
-       *not supported*;
-    5. not significant: *underpowered* where a difference as large as `expected` (or, where the source
-       reports none, Cohen's large effect of 0.8 standard deviations) would have been missed with a chance
-       above 20 %, else *not supported*.
+    5. Holm-adjusted p < 0.05: *supported* where the difference is in the metric's good direction, else
+       *not supported*, being significantly worse;
+    6. not significant: *not supported* where the 95 % interval rules out an improvement as large as
+       `expected` (or, where the source reports none, Cohen's large effect of 0.8 standard deviations), else
+       *underpowered*: these seeds can tell neither.
+
+    Rule 6 asks the interval and not the power at the deviation seen, by which, of two rows, the one closer
+    to significance can count as the stronger evidence of no effect (Hoenig & Heisey 2001).
     """
-    if chosen_from:
-        paired = dataclasses.replace(paired, low=None, high=None, p=None)
-    effect = (
-        detectable_effect(paired.pairs, ALPHA / max(family, 1))
-        if paired.deviation and paired.pairs > 1
-        else None
-    )
-    detectable = effect * paired.deviation if effect is not None and paired.deviation else None
+    if chosen_from or pruned[0]:
+        paired = selected(paired)
+    level = ALPHA / max(family, 1)
+    detectable = needed = None
+    if paired.deviation and paired.delta is not None:
+        detectable = effects.detectable_effect(paired.pairs, level) * paired.deviation
+        needed = effects.seeds_needed(paired.delta / paired.deviation, level)
 
     def say(verdict: Verdict, reason: str) -> Comparison:
+        if 2 <= paired.pairs < planned and not diverged[0] and not pruned[0]:
+            reason += f" ({paired.pairs} pairs of {planned} planned)"
         return Comparison(
-            **dataclasses.asdict(paired), p_holm=p_holm, detectable=detectable, verdict=verdict, reason=reason
+            **vars(paired),
+            p_holm=p_holm,
+            detectable=detectable,
+            seeds_needed=needed,
+            verdict=verdict,
+            reason=reason,
         )
 
     if diverged[0]:
@@ -171,6 +178,10 @@ def judge(
     if chosen_from:
         return say(
             "underpowered", f"chosen as the best of {chosen_from} by these values; test it on new seeds"
+        )
+    if pruned[0]:
+        return say(
+            "underpowered", f"pruned by its values in {pruned[0]} of {pruned[1]} seeds; the rest are selected"
         )
     if paired.pairs < 2 or paired.delta is None:
         pairs = "one pair" if paired.pairs == 1 else "no pair"
@@ -182,12 +193,26 @@ def judge(
     if p_holm < ALPHA:
         better = paired.delta > 0 if mode == "max" else paired.delta < 0
         return say("supported", "better") if better else say("not supported", "worse than the baseline")
-    assert effect is not None
-    assert detectable is not None
+    return say(*_without_significance(paired, mode, expected))
+
+
+def selected(paired: Paired) -> Paired:
+    """What remains of a comparison whose values were selected: no interval, no test."""
+    return Paired(pairs=paired.pairs, delta=paired.delta, deviation=paired.deviation)
+
+
+def _without_significance(paired: Paired, mode: Mode, expected: float | None) -> tuple[Verdict, str]:
+    """Rule 6 of `judge`."""
     if expected:
-        missed, what = detectable > abs(expected), f"the reported difference of {abs(expected):.3g}"
+        ends, matters = (paired.low, paired.high), abs(expected)
+        what = f"the reported difference of {matters:.3g}"
     else:
-        missed, what = effect > LARGE_EFFECT, "a large effect"
-    if missed:
-        return say("underpowered", f"{paired.pairs} pairs would miss {what} with a chance above 20 %")
-    return say("not supported", f"{paired.pairs} pairs would have found {what} with a chance of 80 %")
+        ends, matters = (paired.effect_low, paired.effect_high), LARGE_EFFECT
+        what = "a large effect"
+    low, high = ends
+    assert low is not None
+    assert high is not None
+    largest = high if mode == "max" else -low
+    if largest < matters:
+        return "not supported", f"no significant difference, and the interval rules out {what}"
+    return "underpowered", f"{paired.pairs} pairs neither show a difference nor rule out {what}"

@@ -13,7 +13,7 @@ from ablator.report.interactions import Interaction, InteractionSpec
 from ablator.report.origins import Origin
 from ablator.report.search import SearchTable
 from ablator.report.spending import Spending
-from ablator.report.statistics import Comparison, Mode
+from ablator.report.statistics import Comparison, Mode, Paired
 
 CellStatus = Literal[Status, "missing"]
 STATUSES: tuple[CellStatus, ...] = ("completed", "failed", "diverged", "pruned", "missing")
@@ -58,7 +58,7 @@ class TableSpec:
     """Label of the row that the others are compared with."""
     rows: tuple[RowSpec, ...]
     columns: tuple[str, ...] = ()
-    """Further metrics, shown without a comparison."""
+    """Further metrics, which have differences and intervals but no verdict."""
     interactions: tuple[InteractionSpec, ...] = ()
     test: Literal["paired_t", "none"] = "paired_t"
     """How differences are tested; none: not at all."""
@@ -104,6 +104,12 @@ class Further:
     """ddof 1; None with fewer than two numbers."""
     words: tuple[str, ...] = ()
     """What the other completed trials have in its place, such as OOM, one each."""
+    paired: Paired | None = None
+    """Differences from the baseline, paired by seed; None for a baseline. No test, and no interval, where a
+    seed diverged or the values were selected."""
+    p_holm: float | None = None
+    """Adjusted over the rows of this metric alone. Further metrics describe; they have no verdict, which is
+    the main metric's, chosen before the run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,10 @@ class Journal:
             if fresh:
                 sync_directory(self.path.parent)
 
+    def size(self) -> int:
+        """Bytes; 0 where there is no journal. It grows with every sample."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
     def read(self) -> list[Sample]:
         """Every sample, in order of drawing; empty where there is no journal. Raises StoreError."""
         try:

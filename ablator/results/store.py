@@ -76,6 +76,10 @@ class Store:
         """One finished trial's final weights, where a run was asked to keep them."""
         return self.root / "weights" / f"{checked_name(identity)}.pt"
 
+    def kept_weights(self) -> dict[str, Path]:
+        """Identity to file of all weights that runs were asked to keep."""
+        return {path.stem: path for path in sorted((self.root / "weights").glob("*.pt"))}
+
     def set_aside(self, identity: str) -> Path:
         """Move a trial's damaged checkpoint out of its way, over an earlier one; returns where it is now.
         Raises StoreError."""
@@ -83,6 +87,14 @@ class Store:
         with explained("move a damaged checkpoint to", aside):
             make_directory(aside.parent)
             self.checkpoint(identity).replace(aside)
+        return aside
+
+    def set_weights_aside(self, identity: str) -> Path:
+        """The same for a trial's damaged weights."""
+        aside = self.root / "weights" / "quarantine" / f"{checked_name(identity)}.pt"
+        with explained("move damaged weights to", aside):
+            make_directory(aside.parent)
+            self.weights(identity).replace(aside)
         return aside
 
     def journal(self, study: str) -> Journal:

@@ -95,6 +95,8 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
         hint = "; where it asks for a token, set RAY_AUTH_MODE=token" if address else ""
         raise ClusterError(f"cannot {where}: {error}{hint}") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
+    # An actor that died is started again and told as an event; Tune prints each with a traceback.
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
     try:
         found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in found)

@@ -86,7 +86,10 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
             for number, slot in enumerate(self._slots):
                 try:
                     answer = ray.get(slot.assign.remote(ticket))
-                except (ray.exceptions.ActorUnavailableError, ray.exceptions.ActorDiedError) as error:
+                except ray.exceptions.ActorUnavailableError:
+                    # Ray is starting the slot again; it is free or gone soon.
+                    answer = "busy"
+                except ray.exceptions.ActorDiedError as error:
                     answer = str(error)
                 if answer == "taken":
                     return number

@@ -148,11 +148,11 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             self._give_up(problem)
             return
         self.statuses[ticket.identity] = record.status
-        for number, source in enumerate(self._waiting.pop(ticket.identity)):
-            if source is not None:
-                source.tell(record)
-                # The first is the one that it was trained for.
-                self.answers += [(source, record.status)] if number else []
+        trained_for, *twins = self._waiting.pop(ticket.identity)
+        answered = [source for source in twins if source is not None]
+        for source in answered if trained_for is None else (trained_for, *answered):
+            source.tell(record)
+        self.answers += [(source, record.status) for source in answered]
         (self._store.tickets / f"{ticket.identity}.json").unlink(missing_ok=True)
         self._on_event(
             Event(

@@ -13,17 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from ablator.contracts.events import Ticket
 from ablator.contracts.record import Record
 from ablator.plan.searching import SearchPlan
-from ablator.plan.trial import Trial
+from ablator.plan.trial import ticket_of
 from ablator.results.journal import Journal, Sample
 from ablator.results.ledger import Ledger
 
 if TYPE_CHECKING:
     import optuna
-
-
-def ticket_of(trial: Trial) -> Ticket:
-    """What a slot needs of a planned trial."""
-    return Ticket(identity=trial.identity, spec=trial.spec.to_json(), label=trial.label, seed=trial.seed)
 
 
 def settled(plan: SearchPlan, journal: Journal, ledger: Ledger) -> bool:

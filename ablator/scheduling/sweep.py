@@ -117,23 +117,17 @@ def sweep(
         outcomes = _Outcomes(store, slots)
         done = SweepOutcome(statuses={}, asked={}, answers=[])
         try:
-            for number, phase in enumerate(phases):
-                queue = _queue(phase, done.statuses, store, count, on_event, outcomes)
-                if queue.exhausted:
-                    continue
-                with given_back():
-                    _tune(
-                        queue,
-                        slots,
-                        store=store,
-                        settings=phase,
-                        on_event=on_event,
-                        scratch=f"{scratch}/{number}",
-                    )
-                if queue.error is not None:
-                    raise queue.error
-                done.asked.update(queue.asked)
-                done.answers.extend(queue.answers)
+            with given_back():
+                for number, phase in enumerate(phases):
+                    queue = _queue(phase, done.statuses, store, count, on_event, outcomes)
+                    if queue.exhausted:
+                        continue
+                    place = f"{scratch}/{number}"
+                    _tune(queue, slots, phase, store=store, on_event=on_event, scratch=place)
+                    if queue.error is not None:
+                        raise queue.error
+                    done.asked.update(queue.asked)
+                    done.answers.extend(queue.answers)
         finally:
             _close(slots)
             shutil.rmtree(scratch, ignore_errors=True)
@@ -176,13 +170,13 @@ def _scratch(store: Store) -> str:
 def _tune(
     queue: TrialQueue,
     slots: list[Any],
+    phase: Phase,
     *,
     store: Store,
-    settings: Phase,
     on_event: OnEvent,
     scratch: str,
 ) -> None:
-    worst = float("-inf") if settings.mode == "max" else float("inf")
+    worst = float("-inf") if phase.mode == "max" else float("inf")
     # One follower more than there are slots, so that a slot never waits for one. Tune keeps a finished
     # trial's actor for the next trial only while trials are staged that cannot start yet: their number is
     # bounded by a resource that every cluster has, and the queue stages more than fit. Without this bound
@@ -195,8 +189,8 @@ def _tune(
         TrialProxy,
         slots=slots,
         tickets=str(store.tickets),
-        metric=settings.metric,
-        every_epoch=settings.stop is not None,
+        metric=phase.metric,
+        every_epoch=phase.stop is not None,
         worst=worst,
     )
     with warnings.catch_warnings():
@@ -205,10 +199,10 @@ def _tune(
         tune.Tuner(
             tune.with_resources(proxy, {"cpu": 0.001, _HEAD: share}),
             tune_config=tune.TuneConfig(
-                metric=settings.metric,
-                mode=settings.mode,
+                metric=phase.metric,
+                mode=phase.mode,
                 search_alg=queue,
-                scheduler=_scheduler(settings.stop, settings.spared),
+                scheduler=_scheduler(phase.stop, phase.spared),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -245,30 +239,33 @@ def _scheduler(stop: EarlyStop | None, spared: Collection[str]) -> TrialSchedule
     )
 
 
-class _Asha(ASHAScheduler):  # type: ignore[misc]
-    """Successive halving that leaves the baseline's trials alone: they count for the others, and without
-    them no other row can be compared with anything."""
+class _Sparing:
+    """Before a scheduler of Tune: one that leaves the baseline's trials alone. They count for the others, and
+    without them no other row can be compared with anything."""
 
     def __init__(self, spared: Collection[str], **options: Any) -> None:
         super().__init__(**options)
         self._spared = frozenset(spared)
+
+    def _spares(self, trial: Any) -> bool:
+        return trial.config["trial"] in self._spared
+
+
+class _Asha(_Sparing, ASHAScheduler):  # type: ignore[misc]
+    """Successive halving."""
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Tune asks whether to go on."""
         decision = super().on_trial_result(controller, trial, result)
-        return str(TrialScheduler.CONTINUE if trial.config["trial"] in self._spared else decision)
+        return str(TrialScheduler.CONTINUE if self._spares(trial) else decision)
 
 
-class _Median(MedianStoppingRule):  # type: ignore[misc]
-    """Median stopping that leaves the baseline's trials alone, in the same way."""
-
-    def __init__(self, spared: Collection[str], **options: Any) -> None:
-        super().__init__(**options)
-        self._spared = frozenset(spared)
+class _Median(_Sparing, MedianStoppingRule):  # type: ignore[misc]
+    """Median stopping."""
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Tune asks whether to go on."""
-        if trial.config["trial"] in self._spared:
+        if self._spares(trial):
             # The rule itself would remember the trial as stopped.
             self._results[trial].append(result)
             return str(TrialScheduler.CONTINUE)

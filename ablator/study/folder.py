@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ablator.errors import SettingError
@@ -10,6 +13,7 @@ from ablator.study.loading import load
 from ablator.study.schema import Study
 
 _ENDINGS = (".yaml", ".yml")
+_SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,79}")
 
 
 def study_files(path: str | Path) -> list[Path]:
@@ -20,7 +24,7 @@ def study_files(path: str | Path) -> list[Path]:
     path = Path(path)
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.iterdir() if p.suffix in _ENDINGS and not p.name.startswith("."))
+    found = _yaml_files(path)
     if not found:
         below = sorted({p.parent for end in _ENDINGS for p in path.glob(f"*/*{end}")})
         there = f"; folders in it that have some: {', '.join(map(str, below))}" if below else ""
@@ -38,3 +42,21 @@ def study_files(path: str | Path) -> list[Path]:
 def load_all(path: str | Path) -> list[Study]:
     """The studies in `study_files(path)`. Raises SettingError as `load` does."""
     return [load(file) for file in study_files(path)]
+
+
+def name_together(studies: Sequence[Study]) -> str:
+    """What several studies are called together, as a file's name: the name of their folder where they are all
+    that lies in it, else their own names, cut short by a digest where there are many."""
+    files = {Path(study.file).absolute() for study in studies if study.file is not None}
+    folder = next(iter(files)).parent if len(files) == len(studies) else None
+    if folder is not None and files == set(_yaml_files(folder)) and _SAFE.fullmatch(folder.name):
+        return folder.name
+    names = sorted(study.study for study in studies)
+    text = "-".join(names)
+    if _SAFE.fullmatch(text):
+        return text
+    return f"{names[0]}-and-{len(names) - 1}-more-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix in _ENDINGS and not p.name.startswith("."))

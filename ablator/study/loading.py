@@ -11,6 +11,7 @@ from typing import Any
 from ablator.errors import SettingError
 from ablator.study import yaml
 from ablator.study.overlay import flatten, merge
+from ablator.study.references import moved
 from ablator.study.schema import Arms, Profile, Study
 from ablator.study.spaces import SpaceDocument
 from ablator.study.validation import validate
@@ -47,8 +48,8 @@ def resolve(study: Study) -> Study:
         )
     base = study.base
     if isinstance(base, str):
-        base = recipe(folder / base, f"{where}: base")
-    profiles = {name: _profile(path) for name, path in _profile_files(folder).items()}
+        base = _recipe_for(folder, base, f"{where}: base")
+    profiles = {name: _profile(path, folder) for name, path in _profile_files(folder).items()}
     for name, own in study.profiles.items():
         profiles[name] = _over(profiles.get(name, Profile()), own, f"{where}: profiles.{name}")
     arms = tuple(_with_files(arm, folder, f"{where}: arms[{i}]") for i, arm in enumerate(study.arms))
@@ -67,24 +68,34 @@ def recipe(path: Path, where: str, above: tuple[Path, ...] = ()) -> dict[str, An
         return merge({}, document, str(path))
     if not isinstance(below, str):
         raise SettingError(f"{path}: base: must be the path of a recipe, not {below!r}")
-    return merge(recipe(path.parent / below, f"{path}: base", (*above, real)), document, str(path))
+    return merge(_recipe_for(path.parent, below, f"{path}: base", (*above, real)), document, str(path))
 
 
-def read_space(path: Path, where: str) -> SpaceDocument:
-    """The search space in the YAML file at `path`."""
-    return validate(SpaceDocument, yaml.read(path, f"{where}: search space"), str(path))
+def _recipe_for(folder: Path, file: str, where: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The recipe in `file`, which a file in `folder` names; references in it are relative to `folder`."""
+    path = folder / file
+    sections: dict[str, Any] = moved(recipe(path, where, above), path.parent, folder)
+    return sections
+
+
+def read_space(path: Path, where: str, folder: Path | None = None) -> SpaceDocument:
+    """The search space in the YAML file at `path`; references in it are relative to `folder` instead, where
+    that is given."""
+    document = yaml.read(path, f"{where}: search space")
+    return validate(SpaceDocument, moved(document, path.parent, folder or path.parent), str(path))
 
 
 def _with_files(arm: Arms, folder: Path, where: str) -> Arms:
     if isinstance(arm.base, str):
-        arm = dataclasses.replace(arm, base=recipe(folder / arm.base, f"{where}: base"))
+        arm = dataclasses.replace(arm, base=_recipe_for(folder, arm.base, f"{where}: base"))
     if not isinstance(arm.space, str):
         return arm
-    return dataclasses.replace(arm, space=read_space(folder / arm.space, f"{where}: space"))
+    return dataclasses.replace(arm, space=read_space(folder / arm.space, f"{where}: space", folder))
 
 
-def _profile(path: Path) -> Profile:
-    return _over(Profile(), validate(Profile, yaml.read(path, "profile"), str(path)), str(path))
+def _profile(path: Path, folder: Path) -> Profile:
+    document = moved(yaml.read(path, "profile"), path.parent, folder)
+    return _over(Profile(), validate(Profile, document, str(path)), str(path))
 
 
 def _profile_files(folder: Path) -> dict[str, Path]:

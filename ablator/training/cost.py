@@ -70,9 +70,9 @@ class StepClock:
 class CostMeter:
     """Adds up a trial's cost; it goes on across kill and resume (work that was lost is not in it)."""
 
-    def __init__(self, device: torch.device, world: World) -> None:
+    def __init__(self, device: torch.device, world: World, resident_bytes: int = 0) -> None:
         self.clock = StepClock(device)
-        self._device, self._world = device, world
+        self._device, self._world, self._resident_bytes = device, world, resident_bytes
         self._seconds = {"train": 0.0, "eval": 0.0}
         self._images = 0
         self._to_skip = _COLD
@@ -108,8 +108,8 @@ class CostMeter:
         train_seconds: everything between evaluations but checkpoints, waiting for data included.
         images_per_second: over train_seconds and all workers. step_ms: median over the last 1,000 steps,
         without the first three after a start where there are others. peak_memory_mb (2^20 bytes), the
-        largest over workers: CUDA's allocated bytes, or on CPU the process's resident high-water mark
-        during the trial, interpreter and libraries included.
+        largest over workers: CUDA's allocated bytes less `resident_bytes`, or on CPU the process's
+        high-water mark during the trial, interpreter and libraries included.
         """
         train = self._seconds["train"]
         steps_ms = self._steps_ms or self._cold_ms
@@ -146,7 +146,8 @@ class CostMeter:
         self._cold_ms.extend(cold_ms)
 
     def _current_peak_mb(self) -> float:
-        return max(self._peak_mb, _peak_memory_bytes(self._device) / 2**20)
+        own = _peak_memory_bytes(self._device) - self._resident_bytes
+        return max(self._peak_mb, own / 2**20)
 
     def _largest(self, value: float) -> float:
         if self._world.size == 1:

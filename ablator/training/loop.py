@@ -43,6 +43,7 @@ def train(
     tag: str = "",
     checkpoint_seconds: float = 60.0,
     compile: bool = False,
+    resident_bytes: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Outcome:
     """Train `model` (a `contracts.TrainedModel`) in place and evaluate it.
@@ -52,6 +53,9 @@ def train(
     since the last time; where the file exists, the trial goes on from it, bit for bit on CPU as if it had
     never stopped. `tag` names the trial in the file. Where `world.size` > 1 the process group is initialised
     already.
+
+    `resident_bytes` of `device` are taken by what outlives the trial, such as the data set's images, and are
+    left out of its peak memory.
 
     `on_progress` is called after every epoch, and once more for the latest epoch when a trial resumes at its
     end. Its False stops the trial (on all workers, if any says so); after the last epoch it changes nothing.
@@ -73,7 +77,8 @@ def train(
         compile=compile,
     )
     saver = checkpoints.Saver(checkpoint, tag, checkpoint_seconds, world, device)
-    return _Trial(stepper, task, batches, settings, steps, device, world, saver, on_progress).run()
+    cost = CostMeter(device, world, resident_bytes)
+    return _Trial(stepper, task, batches, settings, steps, device, world, saver, cost, on_progress).run()
 
 
 def evaluate(
@@ -120,17 +125,17 @@ class _Trial:
         device: torch.device,
         world: World,
         saver: checkpoints.Saver,
+        cost: CostMeter,
         on_progress: OnProgress | None,
     ) -> None:
         self._stepper, self._task, self._batches, self._settings = stepper, task, batches, settings
         self._device, self._world, self._saver, self._on_progress = device, world, saver, on_progress
-        self._steps = steps
+        self._steps, self._cost = steps, cost
         self._epoch = 0
         self._step = 0
         self._updates = 0
         self._rows: list[dict[str, float]] = []
         self._metrics: dict[str, float] = {}
-        self._cost = CostMeter(device, world)
 
     def run(self) -> Outcome:
         self._resume()
@@ -146,7 +151,7 @@ class _Trial:
         resumed_at_end = self._epoch > 0 and self._step == 0
         if resumed_at_end and not self._go_on():
             return False
-        while self._epoch < self._settings.epochs:
+        while self._epoch < self._settings.all_epochs:
             if self._step < self._steps:
                 self._train_epoch()
             self._close_epoch()
@@ -193,7 +198,7 @@ class _Trial:
     def _close_epoch(self) -> None:
         self._epoch += 1
         row = {"epoch": self._epoch, "lr": self._stepper.lr, **self._stepper.losses.means()}
-        if self._epoch % self._settings.eval_every == 0 or self._epoch == self._settings.epochs:
+        if self._epoch % self._settings.eval_every == 0 or self._epoch == self._settings.all_epochs:
             self._metrics = self._evaluate()
             row |= self._metrics
         self._rows.append(row)
@@ -223,14 +228,17 @@ class _Trial:
             return True
         wanted = self._on_progress(
             Progress(
-                epoch=self._epoch, epochs=self._settings.epochs, metrics=self._rows[-1], step=self._updates
+                epoch=self._epoch,
+                epochs=self._settings.all_epochs,
+                metrics=self._rows[-1],
+                step=self._updates,
             )
         )
         if self._world.size > 1:
             vote = torch.tensor(int(wanted), device=self._device)
             dist.all_reduce(vote, op=dist.ReduceOp.MIN)
             wanted = bool(vote)
-        return wanted or self._epoch == self._settings.epochs
+        return wanted or self._epoch == self._settings.all_epochs
 
     def _save(self) -> None:
         if not self._saver.writes:

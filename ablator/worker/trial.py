@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import platform
 import shutil
@@ -20,6 +21,7 @@ from ablator.contracts.protocols import Batches, DataInfo, OnProgress, World
 from ablator.contracts.record import Record
 from ablator.data.loading import Loader, load
 from ablator.errors import UserError
+from ablator.objectives.features import forget_networks
 from ablator.plan.plugins import bring
 from ablator.plan.spec import TrialSpec
 from ablator.results.store import Store
@@ -29,6 +31,7 @@ from ablator.training.batching import micro_batch_size
 from ablator.training.features import FeatureBatches, pass_size_of
 from ablator.training.kept import keep_weights
 from ablator.training.loop import train
+from ablator.worker.starting import trial_weights
 
 _ERROR_LINES = 12
 
@@ -71,6 +74,7 @@ class TrialRunner:
         if self.world.size == 1 and (done := self.answer(ticket)) is not None:
             return done
         started = time.time()
+        _clear(self.device)
         try:
             bring(ticket.spec, self.store.plugin)
             spec = TrialSpec.from_json(ticket.spec)
@@ -84,7 +88,8 @@ class TrialRunner:
                 self.store.ledger.commit(record)
                 raise
         if record is not None and self.world.rank == 0:
-            if self.execution.keep_weights and record.status == "completed" and spec.trains:
+            keep = self.execution.keep_weights or ticket.keep_weights
+            if keep and record.status == "completed" and spec.trains:
                 # Before the commit: a trial that has its record has its weights as well.
                 keep_weights(
                     self.store.checkpoint(ticket.identity),
@@ -96,18 +101,23 @@ class TrialRunner:
         return record
 
     def answer(self, ticket: Ticket) -> Record | None:
-        """The trial's record, where it is finished already."""
-        return self.store.ledger.get(ticket.identity)
+        """The trial's record, where it is finished already and has left what the ticket asks for."""
+        record = self.store.ledger.get(ticket.identity)
+        if record is None or record.status != "completed" or not ticket.keep_weights:
+            return record
+        return record if self.store.weights(ticket.identity).exists() else None
 
     def _train(
         self, ticket: Ticket, *, attempts: int, started: float, on_progress: OnProgress
     ) -> Record | None:
         spec = TrialSpec.from_json(ticket.spec)
         settings = spec.train
+        # First, because a trial that has nothing to start from needs no images.
+        start = trial_weights(spec, ticket, self.store)
         images = self._load(spec, micro_batch_size(settings, self.world))
         size = self._size(spec, images.info)
         self._forget_compiled(spec)
-        assembly = assemble(spec, images.info)
+        assembly = assemble(spec, images.info, start)
         batches: Batches = images if assembly.heads is None else self._features(spec, assembly, images)
         outcome = train(
             assembly.model if assembly.heads is None else assembly.heads,
@@ -122,6 +132,7 @@ class TrialRunner:
             checkpoint_seconds=self.execution.checkpoint_seconds,
             tag=ticket.identity,
             compile=self.execution.compile,
+            resident_bytes=images.place(),
             on_progress=on_progress,
         )
         if outcome.status == "stopped":
@@ -171,6 +182,7 @@ class TrialRunner:
             batch_size=batch_size,
             world=self.world,
             workers=self.execution.loader_workers,
+            device=self.device,
         )
 
     def _features(self, spec: TrialSpec, assembly: Assembly, images: Loader) -> FeatureBatches:
@@ -182,7 +194,7 @@ class TrialRunner:
             assembly.model.backbone,
             images,
             self._load(spec, pass_size),
-            views=kept_views(spec.probe, spec.train.epochs, fixed=spec.augment.fixed),
+            views=kept_views(spec.probe, spec.train.all_epochs, fixed=spec.augment.fixed),
             batch_size=micro,
             pass_size=pass_size,
             seed=spec.seed,
@@ -240,6 +252,15 @@ def pruned_record(ticket: Ticket, curve: dict[str, float], *, started: float) ->
         started=started,
         finished=time.time(),
     )
+
+
+def _clear(device: torch.device) -> None:
+    """Take from a GPU what earlier trials of this process left there and would be counted as this one's peak
+    memory: feature networks, and whatever waits for the garbage collection. Images stay."""
+    if device.type == "cuda":
+        forget_networks()
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _machine(device: torch.device) -> dict[str, str]:

@@ -22,10 +22,10 @@ from ablator.contracts.protocols import World
 from ablator.errors import StoreError
 from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
+from ablator.plan.trial import ticket_of
 from ablator.report.figures import ENTITIES, draw, entity_colours
 from ablator.results import figure_data
 from ablator.results.store import Store
-from ablator.scheduling.search import ticket_of
 from ablator.study.loading import load
 from ablator.training.kept import kept_weights
 from ablator.training.loop import evaluate

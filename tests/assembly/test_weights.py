@@ -83,3 +83,20 @@ def test_preflight_names_the_row_whose_weights_are_gone(spec_of: Make, tmp_path:
     )
     with pytest.raises(WeightsError, match=r"'probed'.*gone\.pth"):
         preflight([trial], workers=1)
+
+
+@pytest.mark.parametrize("image_size", [32, 48])
+def test_preflight_looks_whether_a_file_fits(
+    spec_of: Make, info: DataInfo, family: str, tmp_path: Path, image_size: int
+) -> None:
+    path = checkpoint(tmp_path, spec_of(family, MOTO), info)
+
+    def look(changes: dict[str, Any]) -> None:
+        spec = spec_of(family, {"data.image_size": image_size, "model.weights": path, **changes})
+        identity = spec.identity("data", "digest")
+        trial = Trial(identity=identity, arm=1, label="probed", seed=0, spec=spec, changes={})
+        preflight([trial], workers=1)
+
+    look(MOTO)
+    with pytest.raises(SettingError, match=r"'probed': .*does not fit.*the model has no .*appended"):
+        look({})

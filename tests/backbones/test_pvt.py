@@ -128,17 +128,6 @@ def test_small_patches_give_small_images_a_usable_grid() -> None:
     assert two(torch.randn(2, 3, 8, 8)).shape == (2, 5)
 
 
-def test_the_classifier_can_be_reset() -> None:
-    model = create(**TINY).eval()
-    images_BCHW = torch.randn(2, 3, 32, 32)
-    assert model.get_classifier() is model.head
-    model.reset_classifier(7, global_pool="avg")
-    assert model(images_BCHW).shape == (2, 7)
-    model.reset_classifier(0)
-    averaged_BC = model.forward_features(images_BCHW)[:, 1:].mean(dim=1)
-    torch.testing.assert_close(model(images_BCHW), averaged_BC)
-
-
 def test_drop_path_grows_over_all_stages() -> None:
     model = create(**TINY, drop_path_rate=0.4)
     rates = [module.drop_prob for module in model.modules() if type(module).__name__ == "DropPath"]
@@ -181,9 +170,3 @@ def test_a_copy_is_independent() -> None:
     torch.optim.SGD(model.parameters(), lr=0.1).step()
     same = [k for k, v in average.state_dict().items() if torch.equal(v, model.state_dict()[k])]
     assert not [name for name in same if name.endswith("kv.weight") or name.startswith(("pos_embed", "cls"))]
-
-
-def test_weights_are_not_promised() -> None:
-    family_of("pvt_small")
-    assert not [name for name in timm.list_models("pvt_*", pretrained=True) if not name.startswith("pvt_v2")]
-    assert {"pvt_small", "pvt_medium"} <= set(timm.list_models("pvt_*"))

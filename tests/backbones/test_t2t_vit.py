@@ -171,17 +171,6 @@ def test_timms_feature_extraction_takes_blocks() -> None:
     assert model.feature_info.reduction() == [4, 4]
 
 
-def test_the_classifier_can_be_reset() -> None:
-    model = create(**TINY).eval()
-    images_BCHW = torch.randn(2, 3, 32, 32)
-    assert model.get_classifier() is model.head
-    model.reset_classifier(7, global_pool="avg")
-    assert model(images_BCHW).shape == (2, 7)
-    model.reset_classifier(0)
-    averaged_BD = model.forward_features(images_BCHW)[:, 1:].mean(dim=1)
-    torch.testing.assert_close(model(images_BCHW), averaged_BD)
-
-
 def test_drop_path_grows_with_depth_and_the_tokenizer_has_its_dropout() -> None:
     model = create(**TINY, drop_path_rate=0.2)
     rates = [module.drop_prob for module in model.blocks.modules() if type(module).__name__ == "DropPath"]
@@ -221,9 +210,3 @@ def test_a_copy_is_independent_and_training_moves_what_it_should() -> None:
     moved = {k for k, v in average.state_dict().items() if not torch.equal(v, model.state_dict()[k])}
     assert {"cls_token", "tokens_to_token.attention1.kqv.weight", "blocks.2.mlp.fc2.weight"} <= moved
     assert not moved & {"pos_embed", "tokens_to_token.attention1.w", "tokens_to_token.attention2.w"}
-
-
-def test_weights_are_not_promised() -> None:
-    family_of("t2t_vit_14")
-    assert not timm.list_models("t2t_vit_*", pretrained=True)
-    assert {"t2t_vit_14", "t2t_vit_19"} <= set(timm.list_models("t2t_vit_*"))

@@ -106,6 +106,7 @@ def trial(state: dict[str, Tensor]) -> dict[str, Any]:
 WRAPPERS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "model": lambda state: {"model": state, "epoch": 3},
     "state_dict": lambda state: {"state_dict": {f"module.{k}": v for k, v in state.items()}},
+    "average": lambda state: {"state_dict": {k: v + 1 for k, v in state.items()}, "state_dict_ema": state},
     "backbone": lambda state: {f"backbone.{k}": v for k, v in state.items()} | {"neck.w": torch.zeros(1)},
     "trial": trial,
     "moco": moco,

@@ -64,7 +64,9 @@ def test_a_model_that_two_studies_have_is_built_once(
 
     built: list[object] = []
     check = preflight.check
-    monkeypatch.setattr(preflight, "check", lambda spec, info: built.append(spec) or check(spec, info))
+    monkeypatch.setattr(
+        preflight, "check", lambda *given, **named: built.append(given) or check(*given, **named)
+    )
     result = ablator("plan", folder, "-p", "laptop")
     assert result.exit_code == 0, result.output
     assert len(built) == 4, "the baseline and n = 2, 4, 8"
@@ -97,7 +99,27 @@ def test_a_report_with_a_hole_in_one_study_is_not_a_success(
     assert result.exit_code == 1
     assert [one["complete"] for one in found["studies"]] == [True, False]
     assert found["missing"] == 2
-    assert "all-studies" in found["page"]
+    assert Path(found["page"]).parts[-4:] == ("all-studies", folder.name, "laptop", "page.html")
+
+
+def test_a_page_of_some_of_a_folder_leaves_that_of_all_alone(
+    ablator: Ablator, folder: Path, filled: Path
+) -> None:
+    (folder / "third.yaml").write_text(
+        (folder / "wide.yaml").read_text(encoding="utf-8").replace("study: wide", "study: third"),
+        encoding="utf-8",
+    )
+
+    def page(*studies: Path) -> Path:
+        result = ablator("report", *studies, "-p", "laptop", "--store", filled, "--json")
+        return Path(last_json(result)["page"])
+
+    whole = page(folder)
+    some = page(folder / "tiny.yaml", folder / "wide.yaml")
+    assert whole.parts[-3] == folder.name
+    assert some.parts[-3] == "tiny-wide"
+    assert "third" in whole.read_text(encoding="utf-8")
+    assert "third" not in some.read_text(encoding="utf-8")
 
 
 def test_latex_of_a_folder_is_one_table_after_the_other(ablator: Ablator, folder: Path, filled: Path) -> None:

@@ -15,7 +15,7 @@ Fill = Callable[..., Path]
 
 RUN_KEYS = {
     *("planned", "trained", "completed", "cached", "failed", "diverged", "pruned", "missing", "seconds"),
-    *("study", "profile", "table", "page", "mlflow_left", "shared"),
+    *("study", "profile", "table", "page", "mlflow_left", "shared", "needed"),
 }
 
 

@@ -1,4 +1,4 @@
-"""sync, ui, doctor, schema, help and completion."""
+"""sync, ui, clean, doctor, schema, help and completion."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import jsonschema
 import pytest
 from typer.testing import Result
 
+from ablator import api
+from ablator.results.store import Store
 from ablator.study.yaml import parse
 
 Ablator = Callable[..., Result]
@@ -34,12 +36,51 @@ def test_sync_to_a_server_that_is_away(ablator: Ablator, study: Path, fill: Fill
     assert "does not answer" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["sync", "ui"])
+@pytest.mark.parametrize("command", ["sync", "ui", "clean"])
 def test_a_store_that_is_not_there_is_not_made(ablator: Ablator, tmp_path: Path, command: str) -> None:
     result = ablator(command, "--store", "typo")
     assert result.exit_code == 2
     assert "typo" in result.stderr
     assert not (tmp_path / "typo").exists()
+
+
+@pytest.fixture
+def weighty(study: Path, fill: Fill) -> tuple[Path, dict[str, Path]]:
+    """A store with kept weights of one trial of the study and of one that it does not have."""
+    store = Store(fill())
+    trial = api.plan(study, profile="laptop").trials[0]
+    paths = {"own": store.weights(trial.identity), "other": store.weights("f" * 64)}
+    for path in paths.values():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"w" * 2_000_000)
+    return store.root, paths
+
+
+def test_clean_lists_weights_and_removes_none_unasked(
+    ablator: Ablator, weighty: tuple[Path, dict[str, Path]]
+) -> None:
+    store, paths = weighty
+    result = ablator("clean", "--store", store, "--json")
+    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    assert found["weights"] == {path.stem: 2_000_000 for path in paths.values()}
+    assert not found["removed"]
+    assert "weights of 2 trials, 4.0 MB; --yes removes them" in result.stderr
+    assert all(path.exists() for path in paths.values())
+
+
+def test_clean_of_a_study_leaves_other_weights_and_all_records(
+    ablator: Ablator, study: Path, weighty: tuple[Path, dict[str, Path]]
+) -> None:
+    store, paths = weighty
+    records = sorted((store / "ledger").rglob("*.json"))
+    result = ablator("clean", study, "-p", "laptop", "--store", store, "--yes")
+    assert result.exit_code == 0
+    assert "base · seed 0" in result.stdout
+    assert "removed weights of 1 trial, 2.0 MB" in result.stdout
+    assert not paths["own"].exists()
+    assert paths["other"].exists()
+    assert sorted((store / "ledger").rglob("*.json")) == records
 
 
 def test_ui_needs_a_database(ablator: Ablator, fill: Fill) -> None:

@@ -13,8 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ablator.components.modulation import Partition, modulate, modulate_term_by_term, partition
+from ablator.components.modulation import Partition, _pieces, modulate, modulate_term_by_term, partition
 from ablator.components.moments import Statistics
 
 READINGS = get_args(Statistics)
@@ -250,3 +251,17 @@ def test_32_entities_cost_at_most_3_maps(
     returned = layout_BNHW.nbytes + scale_NC.nbytes + shift_NC.nbytes
     assert peak_bytes(forward) <= 2 * x_BCHW.nbytes
     assert peak_bytes(forward_and_backward) - returned <= 3 * x_BCHW.nbytes
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "pieces"),
+    [
+        ((256, 192, 64), torch.bfloat16, 1),
+        ((128, 384, 196), torch.bfloat16, 2),
+        ((256, 384, 3136), torch.float32, 8),
+        ((1, 16, 112 * 112), torch.float32, 1),
+    ],
+)
+def test_small_maps_are_not_cut_on_a_gpu(shape: tuple[int, ...], dtype: torch.dtype, pieces: int) -> None:
+    with FakeTensorMode():  # knows devices without having them
+        assert len(list(_pieces(torch.empty(shape, dtype=dtype, device="cuda:0")))) == pieces

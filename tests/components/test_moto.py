@@ -268,3 +268,17 @@ def test_blocks_are_a_python_slice(tiny: Tiny, blocks: str, places: tuple[int, .
     _, seams = tiny("vit")
     change = attach_moto(seams, MoToSettings(placement="none", blocks=blocks))
     assert change.places == tuple(f"blocks.{index}" for index in places)
+
+
+def test_compilation_keeps_self_sampling_in_one_graph() -> None:
+    module = MoTo(8, MoToSettings(n=3, self_sampling=True)).train()
+    nn.init.ones_(module.rho)
+    images_BCHW = torch.randn(2, 8, 4, 4)
+    torch._dynamo.reset()
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    torch.manual_seed(0)
+    expected = module(images_BCHW)
+    torch.manual_seed(0)
+    assert torch.equal(compiled(images_BCHW), expected)
+    assert not torch.equal(compiled(images_BCHW), module(torch.zeros_like(images_BCHW)))
+    torch._dynamo.reset()

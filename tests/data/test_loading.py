@@ -220,7 +220,7 @@ def test_padded_crops_cover_every_shift(digits: DataSettings, light: AugmentSett
 
     words = draws.words(0, 2000, "augmentation", 0, 0)
     still = dataclasses.replace(light, flip=0.0)
-    out = fast.train_batch(pixels, np.zeros(2000, np.int64), words, still)
+    out = fast.train_batch(pixels, fast.views(np.zeros(2000, np.int64), words, still, size))
     places = {tuple(place) for place in out[:, 0].nonzero()[:, 1:].tolist()}
     assert places == {(8 + y, 8 + x) for y in range(-edge, edge + 1) for x in range(-edge, edge + 1)}
     assert out.flatten(1).sum(1).eq(255).all()

@@ -93,7 +93,7 @@ def test_networks_stay_frozen_and_pass_gradients_to_their_input(photos_B3HW: Ten
 
 
 def test_loading_draws_nothing_and_can_be_trained_through_afterwards() -> None:
-    features._loaded.cache_clear()
+    features.forget_networks()
     torch.manual_seed(0)
     state = torch.get_rng_state()
     with torch.inference_mode():
@@ -102,3 +102,11 @@ def test_loading_draws_nothing_and_can_be_trained_through_afterwards() -> None:
     images_B3HW = torch.rand(1, 3, 16, 16, requires_grad=True)
     network(images_B3HW, ["stem"])["stem"].sum().backward()
     assert feature_network("efficientnet_lite0", CPU) is network  # loaded once per process
+
+
+def test_forgotten_networks_are_loaded_again() -> None:
+    before = feature_network("efficientnet_lite0", CPU)
+    features.forget_networks()
+    after = feature_network("efficientnet_lite0", CPU)
+    assert after is not before
+    assert all(torch.equal(a, b) for a, b in zip(after.parameters(), before.parameters(), strict=True))

@@ -88,6 +88,15 @@ def test_naming_a_section_switches_it_on_and_null_off() -> None:
     assert "moto" not in spec.to_json()
 
 
+def test_a_key_that_came_later_makes_no_new_identity_at_its_default() -> None:
+    before = "a98ae98a442f31514f1ff63696d5a56c3536bf502508d7737305a91bfef8c3f4"
+    assert resolve({}, "f").identity("x") == before
+    assert resolve({"train": {"cooldown_epochs": 0}}, "f").identity("x") == before
+    cooled = resolve({"train": {"cooldown_epochs": 10}}, "f")
+    assert cooled.identity("x") != before
+    assert differences(resolve({}, "f"), cooled) == {"train.cooldown_epochs": (0, 10)}
+
+
 def test_one_and_one_point_zero_are_one_number() -> None:
     assert resolve({"train": {"lr": 1}}, "f").identity("x") == resolve({"train": {"lr": 1.0}}, "f").identity(
         "x"

@@ -184,7 +184,7 @@ def test_versions_show_every_one_that_was_met(build: Build) -> None:
 
 
 def test_summary_counts_the_verdicts(full: Table) -> None:
-    assert summary(full) == "Of 4 arms: 1 supported, 1 not supported, 2 underpowered."
+    assert summary(full) == "Of 4 arms: 1 supported, 2 not supported, 1 underpowered."
 
 
 def test_a_row_is_compared_with_its_own_baseline(build: Build) -> None:
@@ -216,3 +216,72 @@ def test_a_row_is_compared_with_its_own_baseline(build: Build) -> None:
     found = {row["label"]: row["against"] for row in json.loads(render_json(table))["rows"]}
     assert found == {"DeiT": None, "DeiT+": "DeiT", "Swin": None, "Swin+": "Swin"}
     assert "against" not in render_csv(build({"a": [1.0], "b": [2.0]})).splitlines()[0]
+
+
+def test_further_metrics_have_differences_in_a_family_of_their_own(build: Build) -> None:
+    losses = {"base": [1.0, 1.2, 1.1], "a": [0.8, 0.9, 0.9], "b": [1.0, 1.1, 1.2]}
+    identities = {label: tuple((seed, f"{label}/{seed}") for seed in range(3)) for label in losses}
+    records = {
+        identity: Record(
+            identity=identity,
+            status="completed",
+            spec={},
+            metrics={"top1": 80.0 + seed, "val_loss": losses[label][seed]},
+        )
+        for label, pairs in identities.items()
+        for seed, identity in pairs
+    }
+    spec = TableSpec(
+        study="s",
+        question="",
+        source="",
+        profile="paper",
+        metric="top1",
+        mode="max",
+        baseline="base",
+        rows=tuple(RowSpec(label=label, changes={}, identities=ids) for label, ids in identities.items()),
+        columns=("val_loss",),
+    )
+    table = build_table(spec, records)
+    base, a, b = (row.further["val_loss"] for row in table.rows)
+    assert base.paired is None
+    assert a.paired is not None
+    assert b.paired is not None
+    expected = stats.ttest_rel(losses["a"], losses["base"])
+    assert a.paired.p == pytest.approx(expected.pvalue)
+    assert a.p_holm == pytest.approx(2 * expected.pvalue)
+    assert a.paired.delta == pytest.approx(-7 / 30)
+    assert "val_loss_delta" in render_csv(table).splitlines()[0]
+    assert "Δ val_loss" in render_page(table)
+    assert json.loads(render_json(table))["rows"][1]["further"]["val_loss"]["paired"]["pairs"] == 3
+
+
+def test_missing_and_pruned_seeds_are_said_and_never_averaged_over(build: Build) -> None:
+    table = build(
+        {
+            "base": [80.0, 81.0, 80.4, 80.7],
+            "gap": [82.0, None, 82.2, 82.9],
+            "cut": [83.0, "pruned", 83.1, 84.0],
+        }
+    )
+    gap, cut = table.rows[1:]
+    assert gap.comparison is not None
+    assert cut.comparison is not None
+    assert (gap.n, gap.comparison.pairs) == (3, 3)
+    assert gap.mean == pytest.approx((82.0 + 82.2 + 82.9) / 3)
+    assert "3 pairs of 4 planned" in gap.comparison.reason
+    assert table.footnotes[gap.footnotes[0] - 1] == "Seed 1 missing"
+    assert (cut.comparison.verdict, cut.comparison.p, cut.comparison.low) == ("underpowered", None, None)
+    # The pruned row is no test, so that the other one is a family of its own.
+    assert gap.comparison.p_holm == gap.comparison.p
+
+
+def test_effect_size_and_seeds_needed_reach_every_file(build: Build) -> None:
+    table = build({"base": [80.0, 81.0, 80.5], "arm": [80.4, 81.2, 81.6]})
+    head = render_csv(table).splitlines()[0]
+    row = json.loads(render_json(table))["rows"][1]["comparison"]
+    for key in ("effect", "effect_low", "seeds_needed", "bootstrap_low"):
+        assert key in head
+        assert key in row
+    assert row["seeds_needed"] == 8
+    assert "seeds for the Δ seen" in render_page(table)

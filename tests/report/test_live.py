@@ -60,7 +60,7 @@ def test_the_log_has_a_line_for_slots_outcomes_and_retries_only() -> None:
         cached=4,
     )
     assert len(lines) == 4
-    assert lines[0] == "[0:03] started Ray: 2 slots, 6 trials to train"
+    assert lines[0] == "[0:03] started Ray: 2 slots, 6 trials to go"
     # One trial took 60 s; of the 5 left one has run for as long: (5 · 60 − 60) / 2 slots.
     assert lines[1] == "[1:03] 5/10  arm a · seed 1: top1 81.25  (about 2:00 left)"
     assert lines[2] == "[1:04] arm b · seed 1: its worker died, attempt 2"

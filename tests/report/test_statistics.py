@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from ablator.report.statistics import Paired, compare, detectable_effect, holm, judge, paired_power
+from ablator.report.effects import detectable_effect, paired_power
+from ablator.report.statistics import Paired, compare, holm, judge
 
 VALUES = st.lists(st.integers(0, 10_000), min_size=2, max_size=8).map(lambda xs: [x / 100 for x in xs])
 
@@ -120,8 +121,18 @@ def test_power_is_the_rate_of_finding_it() -> None:
     assert paired_power(1.2, 4, 0.01) == pytest.approx(rate, abs=0.01)
 
 
-def paired(delta: float, p: float, deviation: float = 1.0, pairs: int = 5) -> Paired:
-    return Paired(pairs=pairs, delta=delta, deviation=deviation, low=delta - 1, high=delta + 1, p=p)
+def paired(delta: float, p: float, deviation: float = 1.0, pairs: int = 5, reach: float = 1.0) -> Paired:
+    """A comparison whose intervals, of the difference and of the effect, reach so far to both sides."""
+    return Paired(
+        pairs=pairs,
+        delta=delta,
+        deviation=deviation,
+        low=delta - reach,
+        high=delta + reach,
+        p=p,
+        effect_low=(delta - reach) / deviation,
+        effect_high=(delta + reach) / deviation,
+    )
 
 
 def test_verdicts_follow_the_metric_direction() -> None:
@@ -137,17 +148,48 @@ def test_the_adjusted_p_decides() -> None:
     assert judge(paired(1.0, 0.01), mode="max", p_holm=0.06, family=6).verdict != "supported"
 
 
-def test_underpowered_depends_on_the_reported_difference() -> None:
-    # Five pairs, deviation 1: 1.68 is found with a chance of 80 %.
+def test_an_absent_difference_is_claimed_only_where_the_interval_rules_it_out() -> None:
+    # The interval ends at 1.1.
     small = judge(paired(0.1, 0.8), mode="max", p_holm=0.8, family=1, expected=1.0)
-    large = judge(paired(0.1, 0.8), mode="max", p_holm=0.8, family=1, expected=2.0)
+    large = judge(paired(0.1, 0.8), mode="max", p_holm=0.8, family=1, expected=1.2)
     assert (small.verdict, large.verdict) == ("underpowered", "not supported")
-    assert small.detectable == pytest.approx(1.682, abs=1e-3)
+    assert "nor rule out the reported difference of 1" in small.reason
+    assert "rules out the reported difference of 1.2" in large.reason
+    # Where less is better, it is the lower end that counts.
+    assert judge(paired(0.1, 0.8), mode="min", p_holm=0.8, family=1, expected=1.0).verdict == "not supported"
 
 
-def test_without_a_reported_difference_a_large_effect_is_asked_for() -> None:
-    assert judge(paired(0.1, 0.8, pairs=14), mode="max", p_holm=0.8, family=1).verdict == "underpowered"
-    assert judge(paired(0.1, 0.8, pairs=15), mode="max", p_holm=0.8, family=1).verdict == "not supported"
+def test_closer_to_significance_is_never_stronger_evidence_of_no_effect() -> None:
+    verdicts = [
+        judge(paired(delta, 0.9 - delta), mode="max", p_holm=0.9 - delta, family=1, expected=1.3).verdict
+        for delta in (0.0, 0.2, 0.4, 0.8)
+    ]
+    assert verdicts == ["not supported", "not supported", "underpowered", "underpowered"]
+
+
+def test_without_a_reported_difference_a_large_effect_must_be_ruled_out() -> None:
+    near, far = paired(0.0, 0.9, reach=0.79), paired(0.0, 0.9, reach=0.81)
+    assert judge(near, mode="max", p_holm=0.9, family=1).verdict == "not supported"
+    assert judge(far, mode="max", p_holm=0.9, family=1).verdict == "underpowered"
+
+
+def test_what_the_pairs_could_see_and_how_many_the_difference_seen_needs() -> None:
+    # Five pairs, deviation 1: 1.68 is found with a chance of 80 %; for 0.5 standard deviations 34 pairs are
+    # needed (G*Power's textbook number).
+    found = judge(paired(0.5, 0.3), mode="max", p_holm=0.3, family=1)
+    assert found.detectable == pytest.approx(1.682, abs=1e-3)
+    assert found.seeds_needed == 34
+
+
+def test_missing_pairs_are_in_the_reason() -> None:
+    found = judge(paired(1.0, 0.01, pairs=4), mode="max", p_holm=0.01, family=1, planned=6)
+    assert found.reason == "better (4 pairs of 6 planned)"
+
+
+def test_what_pruning_left_is_not_tested() -> None:
+    found = judge(paired(1.0, 0.01), mode="max", p_holm=None, family=0, pruned=(1, 6))
+    assert (found.verdict, found.p, found.low) == ("underpowered", None, None)
+    assert "pruned by its values in 1 of 6 seeds" in found.reason
 
 
 def test_a_diverged_seed_is_never_supported_and_a_chosen_row_never_tested() -> None:

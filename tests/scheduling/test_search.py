@@ -12,9 +12,10 @@ from ablator.contracts.record import Record
 from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
 from ablator.plan.searching import SearchPlan
+from ablator.plan.trial import ticket_of
 from ablator.results.store import Store
 from ablator.scheduling.queue import TrialQueue
-from ablator.scheduling.search import OptunaSource, settled, ticket_of
+from ablator.scheduling.search import OptunaSource, settled
 from ablator.study.loading import load
 
 SPACE = {

@@ -24,9 +24,9 @@ from ablator.errors import SettingError
 from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
 from ablator.plan.spec import TrialSpec, resolve
+from ablator.plan.trial import ticket_of
 from ablator.results.runs import tags
 from ablator.results.store import Store
-from ablator.scheduling.search import ticket_of
 from ablator.study.loading import load
 from ablator.tables import collect
 from ablator.tasks.devices import processor

@@ -31,6 +31,11 @@ def meter() -> CostMeter:
     return CostMeter(torch.device("cpu"), World())
 
 
+def test_what_outlives_a_trial_is_not_its_memory() -> None:
+    apart = CostMeter(torch.device("cpu"), World(), resident_bytes=100 * 2**20)
+    assert apart.result(0)["peak_memory_mb"] < meter().result(0)["peak_memory_mb"] - 90
+
+
 def feed(cost: CostMeter, durations_ms: list[float]) -> None:
     cost.clock.read_ms = lambda: durations_ms  # type: ignore[method-assign]
     cost.collect_steps()

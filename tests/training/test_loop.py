@@ -102,6 +102,15 @@ def test_curves_hold_every_loss_and_metric(toy: Any) -> None:
     assert all(value > 0 for value in outcome.cost.values())
 
 
+def test_cooldown_goes_on_at_the_lowest_rate_and_ends_with_an_evaluation(toy: Any) -> None:
+    plain, _ = toy.run(dataclasses.replace(toy.PLAIN, eval_every=2))
+    cooled, _ = toy.run(dataclasses.replace(toy.PLAIN, eval_every=2, cooldown_epochs=2))
+    assert [row["epoch"] for row in cooled.curves] == [1, 2, 3, 4, 5]
+    assert [row["lr"] for row in cooled.curves[:3]] == [row["lr"] for row in plain.curves]
+    assert [row["lr"] for row in cooled.curves[3:]] == [toy.PLAIN.min_lr] * 2
+    assert ["top1" in row for row in cooled.curves] == [False, True, False, True, True]
+
+
 def test_evaluation_every_other_epoch_and_at_the_end(toy: Any) -> None:
     outcome, _ = toy.run(dataclasses.replace(toy.PLAIN, eval_every=2))
     assert ["top1" in row for row in outcome.curves] == [False, True, True]

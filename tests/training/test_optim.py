@@ -99,19 +99,25 @@ def test_clipping_bounds_the_global_norm() -> None:
     steps=st.integers(1, 30),
     warmup=st.floats(0, 5),
     lr=st.floats(1e-4, 1),
+    cooldown=st.integers(0, 3),
     seed=st.integers(0, 10**6),
 )
 def test_schedule_is_the_formula_at_any_step_in_any_order(
-    epochs: int, steps: int, warmup: float, lr: float, seed: int
+    epochs: int, steps: int, warmup: float, lr: float, cooldown: int, seed: int
 ) -> None:
-    settings = TrainSettings(epochs=epochs, lr=lr, lr_batch=None, warmup_epochs=warmup)
+    settings = TrainSettings(
+        epochs=epochs, lr=lr, lr_batch=None, warmup_epochs=warmup, cooldown_epochs=cooldown
+    )
     optimizer = build_optimizer(nn.Linear(2, 2), settings)
     schedule = build_schedule(optimizer, settings, steps)
-    total, ramp = epochs * steps, round(warmup * steps)
-    for t in torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:10].tolist():
+    length, ramp = max(2, epochs * steps), round(warmup * steps)
+    every = (epochs + cooldown) * steps
+    for t in torch.randperm(every, generator=torch.Generator().manual_seed(seed))[:10].tolist():
         schedule.step_update(t)
         if t < ramp:
             expected = 1e-6 + t * (lr - 1e-6) / ramp
+        elif t < length:
+            expected = 1e-5 + (lr - 1e-5) / 2 * (1 + math.cos(math.pi * t / length))
         else:
-            expected = 1e-5 + (lr - 1e-5) / 2 * (1 + math.cos(math.pi * t / total))
+            expected = 1e-5
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([expected] * 2)

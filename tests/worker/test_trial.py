@@ -13,8 +13,8 @@ from ablator.contracts.events import Ticket
 from ablator.contracts.protocols import Progress, World
 from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
+from ablator.plan.trial import ticket_of
 from ablator.results.store import Store
-from ablator.scheduling.search import ticket_of
 from ablator.study.loading import load
 from ablator.worker.trial import Execution, TrialRunner, failed_record, pruned_record
 

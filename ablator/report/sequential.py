@@ -1,0 +1,244 @@
+"""Sequential seeds: which rows of a table are decided, and which want one more seed.
+
+Every row is looked at after each further pair, and the looks of the whole table keep the family-wise error
+at ALPHA: a row's sequential p value (`boundaries`) holds whenever its looks end, for whatever reason, so
+Holm's adjustment of the rows' current p values is right although rows stop at different times (the
+group-sequential Holm procedure of Ye, Li, Liu & Yao 2013 and Maurer & Bretz 2013, in p values). Rows also
+stop when support has become unlikely; as that never enters the p values, it is not binding: more seeds may be
+run against it at no cost in error.
+
+Pure: values in, decisions out. Legend: R rows of a study, K looks; leading axes are studies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from ablator.report.boundaries import Boundaries, FloatArray, boundaries
+from ablator.report.effects import ALPHA, effect_interval
+from ablator.report.statistics import Comparison, Mode, Paired, compare, judge, step_down
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+FUTILE = 0.05
+"""A row stops when its predictive chance of support at the last look is below this."""
+STOPPED_LEVEL = 0.04
+"""1 - level of the t interval of a row that may stop early. Stopping at a lucky or unlucky moment costs the
+95 % interval about one point of coverage; this level gives it back (docs/statistics.md has the figures)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SequentialDesign:
+    """`seeds: {min: .., max: .., until: resolved}`. Raises ValueError unless 2 ≤ least ≤ most."""
+
+    least: int
+    """Seeds that every row starts with."""
+    most: int
+    """Seeds that no row exceeds."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.least <= self.most:
+            raise ValueError(
+                f"a sequential design needs 2 ≤ min ≤ max, not min {self.least}, max {self.most}"
+            )
+
+    @property
+    def law(self) -> Boundaries:
+        """The law of its looks, computed once per process."""
+        return boundaries(self.least, self.most)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What is known of one row and of the row that it is compared with."""
+
+    values: Mapping[int, float]
+    """Seed to metric, of completed trials."""
+    baseline: Mapping[int, float]
+    tried: int
+    """Seeds that were asked for so far, whatever came of them."""
+    expected: float | None = None
+    """The difference that the source reports."""
+    diverged: int = 0
+    pruned: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Where a row stands."""
+
+    open: bool
+    """Whether it wants one more seed."""
+    comparison: Comparison
+    """`p` is the sequential p value, `p_holm` its Holm-adjusted value, and the intervals are those of a row
+    that may stop early; the rest is as in a fixed design. A row that is open is *underpowered* so far."""
+
+
+def plan_rounds(seeds: Sequence[int], design: SequentialDesign) -> list[tuple[int, ...]]:
+    """The seeds of each round, were no row ever decided: first `least` together, then one at a time."""
+    used = tuple(seeds[: design.most])
+    return [used[: design.least], *((seed,) for seed in used[design.least :])]
+
+
+def next_round(
+    decisions: Mapping[str, Decision], tried: Mapping[str, int], rounds: Sequence[tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """The seeds that each open row is to train next, its baseline with it, where that has not trained them;
+    `tried` is how many seeds of `rounds` each row was asked for. Rows that failed in a seed go on to the next
+    one as all others do. Empty when the study is resolved."""
+    seeds = [seed for one in rounds for seed in one]
+    first = len(rounds[0])
+    return {
+        row: tuple(seeds[tried[row] : max(first, tried[row] + 1)])
+        for row, decision in decisions.items()
+        if decision.open
+    }
+
+
+def decide(arms: Mapping[str, Arm], *, design: SequentialDesign, mode: Mode) -> dict[str, Decision]:
+    """Where every row stands, from all values that there are; the same values give the same decisions. All
+    of `arms` are one family, whether they have values or not, so that its size does not depend on them.
+
+    Looks are taken in the order of the seeds' numbers, at least..most pairs; pairs beyond are left out.
+    """
+    law = design.law
+    paired = {name: _paired(arm, design) for name, arm in arms.items()}
+    t_RK = np.stack([_t_by_look(arm, law, mode) for arm in arms.values()])
+    last_R = np.array([min(paired[name].pairs, design.most) - design.least for name in arms])
+    lost_R = np.array([bool(arm.diverged or arm.pruned) for arm in arms.values()])
+    seen = look(law, t_RK, law.p_values(t_RK), last_R, lost_R)
+    return {
+        name: _decision(
+            arm,
+            paired[name],
+            p=float(seen.p[index]),
+            p_holm=float(seen.holm[index]),
+            hopeless=bool(seen.hopeless[index]),
+            design=design,
+            mode=mode,
+            family=len(arms),
+        )
+        for index, (name, arm) in enumerate(arms.items())
+    }
+
+
+class Looked(NamedTuple):
+    """What a look finds for every row (the last axis), studies along the leading axes."""
+
+    p: FloatArray
+    """Sequential p values; 1 before a row's first look."""
+    holm: FloatArray
+    """The same, adjusted over the rows."""
+    hopeless: BoolArray
+    """Rows without significance whose chance of support at the last look is below FUTILE."""
+
+
+def look(law: Boundaries, t_RK: FloatArray, p_RK: FloatArray, last_R: IntArray, lost_R: BoolArray) -> Looked:
+    """One look at every row, each at its own `last_R` (0 for `law.least` pairs; negative before it). `lost_R`
+    marks rows that are not tested any more but stay in the family."""
+    index_R1 = np.maximum(last_R, 0)[..., None]
+    seen_R = (last_R >= 0) & ~lost_R
+    p_R = np.where(seen_R, np.take_along_axis(p_RK, index_R1, -1)[..., 0], 1.0)
+    holm_R = step_down(p_R)
+    rejected_R = holm_R < ALPHA
+    left = p_R.shape[-1] - rejected_R.sum(axis=-1, keepdims=True)
+    t_R = np.take_along_axis(t_RK, index_R1, -1)[..., 0]
+    hopeless_R = np.zeros_like(rejected_R)
+    for rows in np.unique(left[left > 0]):
+        limit_R = law.hopeless_t(ALPHA / int(rows), FUTILE)[index_R1[..., 0]]
+        hopeless_R |= (left == rows) & seen_R & ~rejected_R & (t_R < limit_R)
+    return Looked(p_R, holm_R, hopeless_R)
+
+
+def t_statistics(differences: FloatArray, law: Boundaries) -> FloatArray:
+    """t of the mean of the first n differences for every look, along the last axis (most, or more); 0 where
+    they do not vary, which decides nothing."""
+    pairs_K = law.pairs_K
+    sums, squares = differences.cumsum(-1), (differences**2).cumsum(-1)
+    mean = sums[..., pairs_K - 1] / pairs_K
+    variance = (squares[..., pairs_K - 1] - pairs_K * mean**2) / (pairs_K - 1)
+    # What is left of the squares after such a cancellation is rounding.
+    varies = variance > 1e-12 * squares[..., pairs_K - 1]
+    return np.where(varies, mean * np.sqrt(pairs_K) / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
+
+
+def widened(paired: Paired) -> Paired:
+    """`paired` with the intervals of a row that may stop early, and no bootstrap, which knows no stopping."""
+    if paired.p is None or paired.delta is None or not paired.deviation:
+        return paired
+    reach = (
+        float(stats.t.isf(STOPPED_LEVEL / 2, paired.pairs - 1)) * paired.deviation / math.sqrt(paired.pairs)
+    )
+    effect_low, effect_high = effect_interval(paired.delta / paired.deviation, paired.pairs, STOPPED_LEVEL)
+    return dataclasses.replace(
+        paired,
+        low=paired.delta - reach,
+        high=paired.delta + reach,
+        effect_low=effect_low,
+        effect_high=effect_high,
+        bootstrap_low=None,
+        bootstrap_high=None,
+    )
+
+
+def _shared(arm: Arm) -> list[int]:
+    return sorted(set(arm.values) & set(arm.baseline))
+
+
+def _paired(arm: Arm, design: SequentialDesign) -> Paired:
+    seeds = _shared(arm)[: design.most]
+    values = {seed: arm.values[seed] for seed in seeds}
+    return widened(compare(values, arm.baseline, bootstrap=False))
+
+
+def _t_by_look(arm: Arm, law: Boundaries, mode: Mode) -> FloatArray:
+    """t of every look, more being better; looks that are not reached hold
+    anything, and are never read."""
+    seeds = _shared(arm)[: law.most]
+    sign = 1.0 if mode == "max" else -1.0
+    differences = [sign * (arm.values[seed] - arm.baseline[seed]) for seed in seeds]
+    padded = np.array(differences + [0.0] * (law.most - len(seeds)), dtype=np.float64)
+    return t_statistics(padded, law)
+
+
+def _decision(
+    arm: Arm,
+    paired: Paired,
+    *,
+    p: float,
+    p_holm: float,
+    hopeless: bool,
+    design: SequentialDesign,
+    mode: Mode,
+    family: int,
+) -> Decision:
+    tested = paired.p is not None
+    found = judge(
+        dataclasses.replace(paired, p=p) if tested else paired,
+        mode=mode,
+        p_holm=p_holm if tested else None,
+        family=family,
+        expected=arm.expected,
+        diverged=(arm.diverged, arm.tried),
+        pruned=(arm.pruned, arm.tried),
+        planned=arm.tried,
+    )
+    resolved = bool(arm.diverged or arm.pruned) or (tested and p_holm < ALPHA) or hopeless
+    if not resolved and arm.tried < design.most:
+        why = f"open after {paired.pairs} pairs, up to {design.most} seeds"
+        return Decision(open=True, comparison=dataclasses.replace(found, verdict="underpowered", reason=why))
+    if hopeless:
+        why = (
+            f"{found.reason}; stopped after {paired.pairs} pairs, with a chance below {100 * FUTILE:.0f} % "
+            f"of support by {design.most}"
+        )
+        found = dataclasses.replace(found, reason=why)
+    return Decision(open=False, comparison=found)

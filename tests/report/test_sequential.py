@@ -1,0 +1,212 @@
+"""Looks after every round: the exact law of their t statistics, and the decisions made from it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ablator.report.boundaries import boundaries, crossing_probability, nominal_z, predictive_chance
+from ablator.report.sequential import (
+    Arm,
+    Decision,
+    SequentialDesign,
+    decide,
+    next_round,
+    plan_rounds,
+    t_statistics,
+)
+from ablator.report.statistics import compare, step_down
+
+DESIGN = SequentialDesign(least=3, most=12)
+BASELINE = {seed: 80.0 + math.sin(seed) for seed in range(12)}
+NOISE = np.random.default_rng(4).normal(0.0, 0.3, (6, 12))
+
+
+def arm(
+    row: int, effect: float, seeds: int, lost: tuple[int, ...] = (), expected: float | None = None
+) -> Arm:
+    """A row that is `effect` better, after so many seeds of which some failed."""
+    values = {
+        seed: BASELINE[seed] + effect + float(NOISE[row, seed]) for seed in range(seeds) if seed not in lost
+    }
+    return Arm(values=values, baseline=BASELINE, tried=seeds, expected=expected)
+
+
+# ---- the law
+
+
+@pytest.mark.parametrize(("least", "most", "score"), [(3, 12, 2.15), (3, 12, 1.0), (2, 6, 2.0), (5, 8, 1.5)])
+def test_the_crossing_probability_is_the_rate_of_crossing(least: int, most: int, score: float) -> None:
+    draws = np.random.default_rng(0).standard_normal((60_000, most))
+    law = boundaries(3, 12) if (least, most) == (3, 12) else None
+    pairs = np.arange(least, most + 1)
+    mean = draws.cumsum(1)[:, least - 1 :] / pairs
+    variance = ((draws**2).cumsum(1)[:, least - 1 :] - pairs * mean**2) / (pairs - 1)
+    t = mean * np.sqrt(pairs / variance)
+    scores = (nominal_z(t, pairs) * np.sqrt(pairs / most)).max(1)
+    chance = crossing_probability(score, least, most)
+    assert chance == pytest.approx(np.mean(scores >= score), abs=4 * math.sqrt(chance / 60_000))
+    if law is not None:
+        assert t_statistics(draws, law) == pytest.approx(t, rel=1e-6)
+        assert np.mean(law.p_values(t)[:, -1] <= chance) == pytest.approx(np.mean(scores >= score), abs=1e-3)
+
+
+def test_one_look_is_the_t_test() -> None:
+    differences = np.array([0.3, 1.1, 0.7, 0.2, 0.9])
+    law = boundaries(5, 5)
+    p = law.p_values(t_statistics(differences, law))
+    assert p == pytest.approx(stats.ttest_1samp(differences, 0.0).pvalue, rel=1e-4)
+
+
+@given(st.lists(st.floats(-30.0, 30.0), min_size=10, max_size=10))
+@settings(max_examples=60, deadline=None)
+def test_sequential_p_values_never_rise_and_have_no_sign(ts: list[float]) -> None:
+    law = boundaries(3, 12)
+    p = law.p_values(np.array(ts))
+    assert np.all(np.diff(p) <= 0)
+    assert np.all((p > 0) & (p <= 1))
+    assert np.array_equal(p, law.p_values(-np.array(ts)))
+    # A look more costs: no p is smaller than that of its own look alone.
+    assert np.all(p >= np.minimum.accumulate(2 * stats.t.sf(np.abs(ts), law.pairs_K - 1)) * (1 - 1e-3) - 1e-8)
+
+
+def test_the_critical_score_is_reached_with_its_level() -> None:
+    law = boundaries(3, 12)
+    for level in (0.05, 0.05 / 8, 1e-3):
+        score = law.critical_score(level)
+        assert crossing_probability(score, 3, 12) == pytest.approx(level, rel=5e-3)
+
+
+def test_the_predictive_chance_is_what_a_simulation_of_the_future_gives() -> None:
+    # Pairs 1, 2, 3 seen: t = 3.46. The future is drawn from the posterior of mean and variance.
+    rng = np.random.default_rng(0)
+    variance = 2 * 1.0 / rng.chisquare(2, 40_000)
+    mean = 2.0 + np.sqrt(variance / 3) * rng.standard_normal(40_000)
+    coming = mean[:, None] + np.sqrt(variance)[:, None] * rng.standard_normal((40_000, 9))
+    whole = np.hstack([np.tile([1.0, 2.0, 3.0], (40_000, 1)), coming])
+    t = whole.mean(1) / whole.std(1, ddof=1) * math.sqrt(12)
+    assert predictive_chance(2 * math.sqrt(3), 3, 12, 2.5) == pytest.approx(np.mean(t > 2.5), abs=0.012)
+
+
+# ---- the decisions
+
+
+def play(effects: list[float], **more: object) -> tuple[dict[str, Decision], dict[str, int]]:
+    """Round after round until every row is decided."""
+    rounds = plan_rounds(range(20), DESIGN)
+    tried = {f"row {index}": 0 for index in range(len(effects))}
+    decisions = {name: _start() for name in tried}
+    while wanted := next_round(decisions, tried, rounds):
+        for name, seeds in wanted.items():
+            tried[name] += len(seeds)
+        arms = {
+            name: arm(index, effects[index], tried[name], **more)  # type: ignore[arg-type]
+            for index, name in enumerate(tried)
+        }
+        decisions = decide(arms, design=DESIGN, mode="max")
+    return decisions, tried
+
+
+def _start() -> Decision:
+    return decide({"row": arm(0, 0.0, 0)}, design=DESIGN, mode="max")["row"]
+
+
+def test_rounds_begin_together_and_go_on_one_by_one() -> None:
+    rounds = plan_rounds([10, 11, 12, 13, 14, 15], SequentialDesign(least=2, most=5))
+    assert rounds == [(10, 11), (12,), (13,), (14,)]
+
+
+def test_a_row_stops_when_it_is_decided_and_others_go_on() -> None:
+    decisions, tried = play([2.0, 0.25, 0.0])
+    assert decisions["row 0"].comparison.verdict == "supported"
+    assert tried["row 0"] < 9, "a large effect is found early"
+    assert tried["row 0"] < tried["row 1"] <= 12
+    assert decisions["row 2"].comparison.verdict != "supported"
+    assert not any(one.open for one in decisions.values())
+
+
+def test_a_row_that_is_worse_or_stopped_says_so() -> None:
+    decisions, tried = play([-1.5])
+    found = decisions["row 0"].comparison
+    assert found.verdict == "not supported"
+    assert "below 5 % of support by 12" in found.reason
+    assert tried["row 0"] < 6
+
+
+def test_the_same_values_give_the_same_decisions_in_any_order() -> None:
+    arms = {f"row {row}": arm(row, 0.5 * row, 6) for row in range(4)}
+    turned = {
+        name: Arm(values=dict(reversed(one.values.items())), baseline=BASELINE, tried=6)
+        for name, one in reversed(arms.items())
+    }
+    assert decide(arms, design=DESIGN, mode="max") == decide(turned, design=DESIGN, mode="max")
+
+
+def test_less_is_better_is_the_mirror_image() -> None:
+    arms = {f"row {row}": arm(row, 0.3 * row, 7) for row in range(3)}
+    mirrored = {
+        name: Arm(
+            values={seed: -value for seed, value in one.values.items()},
+            baseline={seed: -value for seed, value in BASELINE.items()},
+            tried=7,
+        )
+        for name, one in arms.items()
+    }
+    there = decide(arms, design=DESIGN, mode="max")
+    here = decide(mirrored, design=DESIGN, mode="min")
+    for name, one in there.items():
+        assert (one.open, one.comparison.verdict, one.comparison.p_holm) == (
+            here[name].open,
+            here[name].comparison.verdict,
+            pytest.approx(here[name].comparison.p_holm),
+        )
+
+
+def test_a_failed_seed_delays_a_look_and_a_diverged_one_ends_the_row() -> None:
+    failed = decide({"row": arm(0, 2.0, 4, lost=(1, 2))}, design=DESIGN, mode="max")["row"]
+    assert failed.open
+    assert (failed.comparison.pairs, failed.comparison.p_holm) == (2, 1.0)
+    whole = arm(0, 2.0, 4, lost=(3,))
+    diverged = Arm(values=whole.values, baseline=BASELINE, tried=4, diverged=1)
+    both = decide({"row": diverged, "other": arm(1, 2.0, 4)}, design=DESIGN, mode="max")
+    assert not both["row"].open
+    assert both["row"].comparison.reason == "diverged in 1 of 4 seeds"
+    alone = decide({"other": arm(1, 2.0, 4)}, design=DESIGN, mode="max")["other"].comparison
+    # The diverged row stays in the family, so that its size does not depend on the values.
+    assert both["other"].comparison.p_holm == pytest.approx(2 * (alone.p_holm or 0.0))
+
+
+def test_seeds_run_out_and_the_row_is_closed() -> None:
+    values = arm(0, 0.2, 12, lost=(4, 5, 6))
+    found = decide({"row": values}, design=DESIGN, mode="max")["row"]
+    assert not found.open
+    assert "9 pairs of 12 planned" in found.comparison.reason
+
+
+def test_intervals_of_a_row_that_may_stop_early_are_wider() -> None:
+    one = arm(0, 1.0, 5)
+    whole = compare(one.values, one.baseline)
+    early = decide({"row": one}, design=DESIGN, mode="max")["row"].comparison
+    for low, high in (("low", "high"), ("effect_low", "effect_high")):
+        assert getattr(early, low) < getattr(whole, low) < getattr(whole, high) < getattr(early, high)
+    assert (early.p or 0.0) > (whole.p or 1.0), "looking more often costs"
+
+
+@pytest.mark.parametrize(("least", "most"), [(1, 5), (4, 3)])
+def test_a_design_that_cannot_be_is_refused(least: int, most: int) -> None:
+    with pytest.raises(ValueError, match="2 ≤ min ≤ max"):
+        SequentialDesign(least=least, most=most)
+
+
+def test_peeking_after_every_round_keeps_the_familywise_error() -> None:
+    law = DESIGN.law
+    differences = np.random.default_rng(8).standard_normal((12_000, 3, 12))
+    shared = np.random.default_rng(9).standard_normal((12_000, 1, 12))
+    p = law.p_values(t_statistics(differences + shared, law))[..., -1]
+    found = float(np.mean((step_down(p) < 0.05).any(-1)))
+    assert 0.035 < found < 0.05 + 2 * math.sqrt(0.05 * 0.95 / 12_000)
