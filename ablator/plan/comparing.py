@@ -14,6 +14,7 @@ from ablator.plan.differences import differences
 from ablator.plan.scale import current
 from ablator.plan.spec import TrialSpec, optional_sections
 from ablator.study.overlay import overlaps, value_text
+from ablator.study.references import reference
 from ablator.study.schema import Report
 
 
@@ -59,13 +60,24 @@ def check_row(row: Row, against: str, specs: Mapping[str, TrialSpec], where: str
             f"{where}: {row.label!r} changes nothing: with {' and '.join(row.has)} it is what {start!r} "
             "has; leave them out of `set`, or join them with another component under `components`"
         )
-    undeclared = [key for key in differences(other, own) if not any(_covers(key, d) for d in row.changes)]
+    found = differences(other, own)
+    if _same_start(row.label, own, against, other):
+        found.pop("model.weights", None)
+    undeclared = [key for key in found if not any(_covers(key, d) for d in row.changes)]
     if undeclared and not row.block.baseline:
         raise SettingError(
             f"{where}: {row.label!r} differs from {against!r} in more than it declares: "
             f"{', '.join(undeclared)}; declare that too, or make the row a further baseline (`baseline: "
             "true`)"
         )
+
+
+def _same_start(label: str, own: TrialSpec, against: str, other: TrialSpec) -> bool:
+    """Whether both start from the rows of their own labels of one study: that is one declaration for all."""
+    mine, theirs = reference(own.model.weights), reference(other.model.weights)
+    if mine is None or theirs is None:
+        return False
+    return (mine.file, mine.label, theirs.label) == (theirs.file, label, against)
 
 
 def _covers(key: str, declared: str) -> bool:
