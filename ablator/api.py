@@ -1,5 +1,5 @@
-"""The nouns of the command line, in Python: `load`, `plan`, `run`, `report`, `figures`, `status`, `sync`; for
-several studies at once `plan_all`, `run_all`, `report_all`.
+"""The nouns of the command line, in Python: `load`, `plan`, `run`, `report`, `figures`, `status`, `explain`,
+`sync`; for several studies at once `plan_all`, `run_all`, `report_all`.
 
 study = ablator.load("experiments/moto_n.yaml")
 results = ablator.run(study, profile="laptop")
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from ablator import data
 from ablator.contracts.events import OnEvent
 from ablator.data.settings import DataSettings
-from ablator.errors import StoreError
+from ablator.errors import SettingError, StoreError
+from ablator.plan.explaining import explanation, the_search
 from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
 from ablator.report.building import account
@@ -43,6 +44,7 @@ __all__ = [
     "Results",
     "Study",
     "Summary",
+    "explain",
     "figures",
     "load",
     "plan",
@@ -163,6 +165,35 @@ def report_all(
     return bind([_report(planned, profile, overrides, opened) for planned in plans], opened)
 
 
+def explain(
+    found: Results | Study | str | Path,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    store: Store | str | Path = DEFAULT_STORE,
+    search: str | None = None,
+    seeds: int = 3,
+) -> Study:
+    """The study that takes the best point of a search apart: the point, then the point without each of its
+    parts. Of results the options of their own run hold; of a study they say which run is meant. `search` is
+    the label of one of several searches. Raises SettingError where there is no search, or no completed point
+    yet."""
+    results = (
+        found
+        if isinstance(found, Results)
+        else report(found, profile=profile, overrides=overrides, store=store)
+    )
+    planned = results.plan
+    chosen = the_search(planned, search)
+    table = next(one for one in results.table.searches if one.label == chosen.label)
+    if table.best is None:
+        raise SettingError(
+            f"{chosen.where}: the search has no completed point under profile {planned.profile} yet; run "
+            "the study first (`ablator run`), or name its store"
+        )
+    return explanation(planned, chosen, table.best.params, drawn=len(table.points), seeds=seeds)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figures:
     """What a study's trained models learned."""
@@ -189,8 +220,8 @@ def figures(
 
     The decoder that bounds H(A|B) is trained for `steps` steps on each model (0: none). With `retrain`,
     finished trials without kept weights are trained once more, here; with `redraw` no model is looked at,
-    and what was measured before is drawn again. `on_note` is told of each trial in a line. Raises StoreError where
-    nothing can be drawn.
+    and what was measured before is drawn again. `on_note` is told of each trial in a line. Raises StoreError
+    where nothing can be drawn.
     """
     from ablator.report.figures import FOLDER, draw
     from ablator.results import figure_data

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from ablator.errors import unknown_name
@@ -34,6 +36,9 @@ class Entry:
     check: str | None = None
     """`"module:function"` that raises, given the settings, for what is missing on this machine (such as
     weights); called before anything is spent."""
+    origin: str = ""
+    """Of a plug-in's entry: the digest of its file, or its package's name and version, which is part of the
+    identity of every trial that uses the entry. Empty for what comes with Ablator."""
 
     @property
     def section_name(self) -> str:
@@ -53,6 +58,24 @@ class Entry:
 def _imported(target: str) -> Any:
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+_origin: ContextVar[str] = ContextVar("origin", default="")
+"""Whose entries are being added."""
+
+
+@contextmanager
+def adding_for(origin: str) -> Iterator[None]:
+    """What the body adds belongs to the plug-in `origin`; where the body raises, none of it stays."""
+    token = _origin.set(origin)
+    try:
+        yield
+    except BaseException:
+        for registry in REGISTRIES:
+            registry.drop(origin)
+        raise
+    finally:
+        _origin.reset(token)
 
 
 class Registry:
@@ -82,9 +105,12 @@ class Registry:
             section=section,
             trains=trains,
             check=check,
+            origin=_origin.get(),
         )
         if self._entries.get(name, entry) != entry:
-            raise ValueError(f"{self.kind} {name!r} is registered already, as {self._entries[name].target!r}")
+            other = self._entries[name]
+            whose = f"by the plug-in {other.origin[:16]}" if other.origin else f"as {other.target!r}"
+            raise ValueError(f"{self.kind} {name!r} is registered already, {whose}; choose another name")
         self._entries[name] = entry
 
     def get(self, name: str) -> Entry:
@@ -92,6 +118,11 @@ class Registry:
         if name not in self._entries:
             raise unknown_name(self.kind, name, self._entries)
         return self._entries[name]
+
+    def drop(self, origin: str) -> None:
+        """Take the entries of a plug-in out."""
+        assert origin, "what comes with Ablator stays"
+        self._entries = {name: entry for name, entry in self._entries.items() if entry.origin != origin}
 
     def names(self) -> tuple[str, ...]:
         """Every name, in order of registration."""
@@ -116,3 +147,5 @@ FAMILIES = Registry("backbone family")
 """Backbone families; each says which model names it covers."""
 FEATURE_NETWORKS = Registry("feature network")
 """Pretrained networks that perceptual losses measure in."""
+REGISTRIES = (COMPONENTS, OBJECTIVES, DATASETS, TASKS, FAMILIES, FEATURE_NETWORKS)
+"""All of them."""

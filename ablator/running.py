@@ -15,9 +15,10 @@ from ablator.contracts.record import Record
 from ablator.errors import SettingError, UserError
 from ablator.jobs import Job, Upstream, close, jobs_of, mirror_all, mirror_upstream, upstream_of, watch
 from ablator.plan.planning import Plan
+from ablator.plan.plugins import sources
 from ablator.plan.trial import ticket_of
 from ablator.results.store import Store
-from ablator.tables import Results, Summary, collect, mode_of, summarise
+from ablator.tables import Results, Summary, collect, linked, mode_of, summarise
 
 if TYPE_CHECKING:
     from ablator.scheduling.cluster import Resources
@@ -63,7 +64,7 @@ def run_plans(
     seconds = time.monotonic() - started
     return [
         dataclasses.replace(
-            results,
+            linked(results, store),
             summary=dataclasses.replace(results.summary, seconds=seconds),
             mirror_left=waiting,
             mirror_problem=job.mirror.problem if waiting else None,
@@ -131,6 +132,8 @@ def _sweep(
 
     resources = resources or Resources()
     _preflight(busy, upstream, resources.shape.workers, named=len(jobs) > 1)
+    for code in sources(plugin for job in busy for plugin in job.planned.plugins):
+        store.keep_plugin(code)
     known = _finished(store) if any(job.searches for job in busy) else {}
     for job in busy:
         metric, mode = job.planned.study.report.metric, mode_of(job.planned)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ablator.contracts.record import Record
 from ablator.plan.planning import Plan
 from ablator.plan.searching import SearchPlan
 from ablator.plan.trial import Trial
 from ablator.report.building import build_table
+from ablator.report.design import dotted
+from ablator.report.inline import render_inline
+from ablator.report.interactions import InteractionSpec
 from ablator.report.search import SearchPoint, SearchTable, build_search
 from ablator.report.table import RowSpec, Table, TableSpec
-from ablator.report.writing import write_bound, write_report
+from ablator.report.writing import write_bound, write_page, write_report
 from ablator.results.journal import Journal, Sample
+from ablator.results.links import run_links
 from ablator.results.store import Store
 from ablator.study.folder import name_together
 
@@ -77,6 +81,10 @@ class Results:
     mirror_problem: str | None = None
     """Why, in one line."""
 
+    def _repr_html_(self) -> str:
+        """The table, in a notebook."""
+        return render_inline(self.table)
+
 
 def journals_of(store: Store, planned: Plan) -> dict[int, Journal]:
     """The journals of a plan's searches, by index of the search's arm."""
@@ -120,15 +128,27 @@ def collect(
     best: list[RowSpec] = []
     for search in planned.searches:
         points = [_point(sample, records, metric) for sample in samples[search.arm]]
-        tables.append(build_search(search.label, metric, mode, [p for p in points if p is not None]))
+        found = build_search(search.label, metric, mode, [p for p in points if p is not None])
+        tables.append(dataclasses.replace(found, dimensions=search.space.dimensions))
         reported = planned.reported.get(search.label, {})
         best += _best_row(search, tables[-1], samples[search.arm], reported)
     table = build_table(table_spec(planned, profile, overrides, best), records, tables)
+    table = dataclasses.replace(table, links=run_links(store, planned.study.study, records))
     files = write_report(table, store.reports(planned.study.study) / planned.profile)
     nothing = Summary(
         planned=0, trained=0, completed=0, cached=0, failed=0, diverged=0, pruned=0, missing=0, seconds=0.0
     )
     return Results(plan=planned, table=table, records=records, summary=nothing, files=files)
+
+
+def linked(results: Results, store: Store) -> Results:
+    """The same with links to the runs that MLflow has got since, on the page as well."""
+    links = run_links(store, results.plan.study.study, results.records)
+    if links == results.table.links:
+        return results
+    table = dataclasses.replace(results.table, links=links)
+    write_page(table, results.files["page.html"].parent)
+    return dataclasses.replace(results, table=table)
 
 
 def _point(sample: Sample, records: Mapping[str, Record], metric: str) -> SearchPoint | None:
@@ -160,6 +180,12 @@ def _best_row(
     ]
 
 
+def _resolved(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Every key of a row's spec but the seed, dotted."""
+    spec = trials[0].spec.to_json() if trials else {}
+    return {key: value for key, value in dotted(spec).items() if key != "seed"}
+
+
 def mode_of(planned: Plan) -> Literal["max", "min"]:
     """Whether more of the study's metric is better: not of losses, times and memory."""
     metric = planned.study.report.metric
@@ -179,6 +205,8 @@ def table_spec(
             reported=planned.reported.get(arm.label, {}),
             baseline=arm.kind == "baseline" and arm is not planned.arms[0],
             against=arm.against,
+            removes=arm.removes,
+            resolved=_resolved(planned.of(arm)),
         )
         for arm in planned.arms
         if arm.kind != "search"
@@ -193,6 +221,8 @@ def table_spec(
         metric=study.report.metric,
         mode=mode_of(planned),
         columns=study.report.columns,
+        interactions=tuple(InteractionSpec(label=i.label, terms=i.terms) for i in planned.interactions),
+        test=study.report.test or "paired_t",
         baseline=study.baseline.label,
         rows=(*rows, *best),
         notes=(*planned.notes, *((study.report.note,) if study.report.note else ())),

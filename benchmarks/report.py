@@ -2,13 +2,17 @@
 
     python benchmarks/report.py [records]
 
-Prints seconds, and for each step its share of building plus writing; nothing is kept.
+Prints seconds, and for each step its share of building plus writing; nothing is kept. Where Debian's chromium
+and chromium-driver are installed (and selenium, of `.[dev]`), also how long a browser takes to open the page,
+and one of 200 records: from the start of the navigation to the end of the load event, the median of five.
 """
 
 from __future__ import annotations
 
 import functools
 import random
+import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -70,6 +74,37 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - start, made
 
 
+def opening(page: Path) -> float | None:
+    """Seconds until the page is loaded; None without a browser."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        return None
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    taken = []
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        for _ in range(5):
+            browser.get("about:blank")
+            browser.get(page.as_uri())
+            entry = browser.execute_script("return performance.getEntriesByType('navigation')[0].toJSON()")
+            taken.append(entry["loadEventEnd"] / 1e3)
+    finally:
+        browser.quit()
+    return statistics.median(taken)
+
+
+def opened(count: int, page: Path) -> str:
+    """What opening a page of `count` records came to."""
+    seconds = opening(page)
+    took = "not measured, because there is no browser" if seconds is None else f"{seconds:.2f} s"
+    return f"opening the page of {count} records ({page.stat().st_size / 1e6:.1f} MB): {took}"
+
+
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     spec, records = study(count)
@@ -80,6 +115,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         seconds["write_report, all of them"], paths = timed(lambda: write_report(table, Path(folder)))
         sizes = {name: path.stat().st_size / 1e6 for name, path in paths.items()}
+        small = write_report(build_table(*study(200)), Path(folder) / "small")
+        openings = [opened(count, paths["page.html"]), opened(200, small["page.html"])]
         with (Path(folder) / "terminal.txt").open("w") as file:
             seconds["print_table"], _ = timed(lambda: print_table(table, Console(file=file, width=120)))
     whole = seconds["build_table"] + seconds["write_report, all of them"]
@@ -92,6 +129,8 @@ def main() -> None:
             name, f"{taken:.2f}", f"{100 * taken / whole:.0f} %", "" if size is None else f"{size:.1f}"
         )
     Console().print(shown)
+    for line in openings:
+        print(line)
 
 
 if __name__ == "__main__":

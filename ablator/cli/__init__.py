@@ -15,7 +15,7 @@ import sys
 def main() -> None:
     """The console script."""
     # In the order in which the help lists their commands.
-    from ablator.cli import studies, figures, upkeep  # noqa: F401  # isort: skip
+    from ablator.cli import studies, explaining, figures, diff, upkeep  # noqa: F401  # isort: skip
     from ablator.cli.app import app
 
     for stream in (sys.stdout, sys.stderr):

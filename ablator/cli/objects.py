@@ -26,6 +26,7 @@ def print_json(value: Mapping[str, Any]) -> None:
 def plan_json(planned: Plan, priced: Sequence[Priced], starts: Sequence[Priced] = ()) -> dict[str, Any]:
     """The plan with a line for every trial, and for every trial that one starts from."""
     from ablator.plan.cost import total
+    from ablator.plan.matrix import matrix
 
     one_each = {item.trial.identity: item for item in priced}
     costs = [item.cost for item in one_each.values() if not item.cached and item.cost is not None]
@@ -47,6 +48,9 @@ def plan_json(planned: Plan, priced: Sequence[Priced], starts: Sequence[Priced] 
             }
             for search in planned.searches
         ],
+        "design": dataclasses.asdict(matrix(planned)),
+        "interactions": [dataclasses.asdict(one) for one in planned.interactions],
+        "notes": list(planned.notes),
         "trials": [_trial_json(item) for item in priced],
         "starts": [{"study": item.study, **_trial_json(item)} for item in starts],
     }

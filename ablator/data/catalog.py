@@ -29,12 +29,13 @@ def open_source(data: DataSettings) -> Source:
             fraction=defaults.fraction,
             fraction_seed=defaults.fraction_seed,
             max_corrupt=defaults.max_corrupt,
-        )
+        ),
+        DATASETS.get(data.name).origin,
     )
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(data: DataSettings) -> Source:
+def _opened(data: DataSettings, origin: str) -> Source:
     source: Source = DATASETS.get(data.name).load()(data)
     return source
 

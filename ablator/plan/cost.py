@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ablator.contracts.record import Record
-from ablator.plan.spec import TrialSpec
+from ablator.plan.spec import SECTIONS, TrialSpec
 from ablator.tasks.settings import kept_views
 
 _OPERATIONS_PER_MAC = 2
@@ -84,7 +84,9 @@ def _rate(record: Record, like: TrialSpec) -> float | None:
         return None
     images, epochs = steps * record.spec["train"]["batch_size"], 1.0
     if like.probe is not None:
-        spec = TrialSpec.from_json(record.spec)
+        # Components do not matter here, and a plug-in's may not be loaded.
+        needed = (*SECTIONS, "task", "seed", "probe")
+        spec = TrialSpec.from_json({key: record.spec[key] for key in needed if key in record.spec})
         epochs = epochs_worth(spec) / spec.train.all_epochs
     return training_pflop(gmacs, images, epochs) * 1e15 / seconds
 

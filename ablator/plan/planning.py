@@ -7,16 +7,18 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from ablator.contracts.inline import inline_table
 from ablator.errors import SettingError
 from ablator.plan.captions import profile_notes, reported_values
-from ablator.plan.designs import Row
+from ablator.plan.comparing import Interaction, check_row, check_test, design_notes, interactions
+from ablator.plan.plugins import Plugin
 from ablator.plan.rows import Rows, rows_of
 from ablator.plan.searching import SearchPlan, check_space
 from ablator.plan.spec import TrialSpec, trains
 from ablator.plan.trial import Fingerprint, Trial
 from ablator.plan.upstream import TrialMaker
 from ablator.study.overlay import value_text
-from ablator.study.schema import Stop, Study, seed_list
+from ablator.study.schema import Design, Stop, Study, seed_list
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,10 @@ class Arm:
     kind: Literal["baseline", "arm", "search"]
     against: str | None
     """Label of the row that it is compared with; None for a baseline."""
+    removes: bool = False
+    """Leaves a component out of that row: what is asked is whether it is worse."""
+    design: Design = "one"
+    """The design of the block that it comes from."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,26 @@ class Plan:
     not fit into its memory."""
     notes: tuple[str, ...]
     """What a reader of the table must know about this scale."""
+    interactions: tuple[Interaction, ...] = ()
+    """What rows over the same components say together."""
+    plugins: tuple[Plugin, ...] = ()
+    """The user's own code that the study names."""
+
+    def _repr_html_(self) -> str:
+        """The rows, in a notebook."""
+        rows = [
+            (arm.label, _said_of(arm), arm.against or "", str(len(self.of(arm)) or "drawn"))
+            for arm in self.arms
+        ]
+        seeds = f"seeds {', '.join(map(str, self.seeds))}"
+        trials = f"{len(self.unique())} trials"
+        return inline_table(
+            ("row", "sets", "against", "trials"),
+            rows,
+            numeric=(False, False, False, True),
+            caption=" · ".join((self.study.study, f"profile {self.profile}", trials, seeds)),
+            notes=self.notes,
+        )
 
     def unique(self) -> dict[str, Trial]:
         """Identity to trial: rows that come to the same spec are trained once."""
@@ -67,7 +93,9 @@ class Plan:
 
     def baselines(self) -> tuple[Trial, ...]:
         """The trials of the rows that others are compared with."""
-        return tuple(trial for arm in self.arms if arm.kind == "baseline" for trial in self.of(arm))
+        named = {arm.against for arm in self.arms}
+        rows = [arm for arm in self.arms if arm.kind == "baseline" or arm.label in named]
+        return tuple(trial for arm in rows for trial in self.of(arm))
 
     @functools.cached_property
     def _by_arm(self) -> dict[int, list[Trial]]:
@@ -89,25 +117,23 @@ def plan(
     scale, where = rows.scale, rows.where
     _seeds(rows.study.seeds, where)
     seeds = _seeds(scale.seeds, where)
+    untested = check_test(rows.study.report, seeds, overrides, where)
     maker = TrialMaker(fingerprint, profile, overrides)
     arms: list[Arm] = []
     trials: list[Trial] = []
     searches: list[SearchPlan] = []
-    baselines: dict[str, TrialSpec] = {}
+    specs: dict[str, TrialSpec] = {}
     for index, row in enumerate(rows.declared):
         further = index == 0 or row.block.baseline
         kind: Literal["baseline", "arm", "search"] = "baseline" if further else "arm"
-        against = row.block.against or rows.declared[0].label
+        against = row.compared or row.block.against or rows.declared[0].label
         if index in rows.spaces:
             kind = "search"
             searches.append(_search(index, rows, seeds, maker))
         else:
-            spec = rows.spec(index)
-            if spec == baselines.get(against):
-                said = _said(row) or "its recipe"
-                raise SettingError(f"{where}: {row.label!r} changes nothing: {said} is what {against!r} has")
-            if further:
-                baselines[row.label] = spec
+            specs[row.label] = spec = rows.spec(index)
+            if index:
+                check_row(row, against, specs, where)
             trials += _trials(index, rows, spec, seeds, maker)
         changes = scale.changes(row.changes)
         arms.append(
@@ -118,6 +144,8 @@ def plan(
                 declared=row.changes,
                 kind=kind,
                 against=None if further else against,
+                removes=bool(row.left_out),
+                design=row.block.design,
             )
         )
     return Plan(
@@ -129,12 +157,15 @@ def plan(
         seeds=seeds,
         stop=scale.stop,
         reported=reported_values(rows.study, [arm.label for arm in arms], where),
-        notes=profile_notes(scale, rows.declared),
+        notes=(*profile_notes(scale, rows.declared), *design_notes(rows.declared), *untested),
+        interactions=interactions(rows.declared),
+        plugins=tuple(dict.fromkeys((*rows.plugins, *maker.plugins))),
     )
 
 
-def _said(row: Row) -> str:
-    return ", ".join(f"{key} = {value_text(value)}" for key, value in row.changes.items())
+def _said_of(arm: Arm) -> str:
+    """What a row declares, as trained; empty for the first baseline."""
+    return ", ".join(f"{key} = {value_text(value)}" for key, value in arm.changes.items())
 
 
 def _trials(index: int, rows: Rows, spec: TrialSpec, seeds: Iterable[int], maker: TrialMaker) -> list[Trial]:
@@ -172,4 +203,5 @@ def _search(index: int, rows: Rows, seeds: tuple[int, ...], maker: TrialMaker) -
         rows=rows,
         maker=maker,
         where=where,
+        plugins=tuple(plugin.origin for plugin in rows.plugins),
     )

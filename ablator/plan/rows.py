@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ablator.errors import SettingError, nearest
+from ablator.plan.comparing import check_compared, stated
 from ablator.plan.designs import Row, rows
+from ablator.plan.plugins import Plugin, check_named, load_plugins
 from ablator.plan.scale import Scale, scale_of
 from ablator.plan.spec import TrialSpec, resolve
 from ablator.study.loading import resolve as resolve_study
@@ -32,20 +35,28 @@ class Rows:
     spaces: dict[int, SearchSpace]
     """Of the rows that are searches, by index."""
     scale: Scale
+    plugins: tuple[Plugin, ...]
+    """The user's own code that the study names."""
 
     def spec(self, index: int) -> TrialSpec:
         """The spec of a row that is no search, for seed 0. Raises SettingError."""
-        return _row_spec(self.declared[index], self.documents[index], self.scale, self.where)
+        row = self.declared[index]
+        spec = _row_spec(row, self.documents[index], self.scale, self.where)
+        check_named(spec, self.plugins, f"{self.where}: {row.label!r}")
+        return spec
 
 
 def rows_of(study: Study, profile: str | None, overrides: Sequence[str]) -> Rows:
     """The rows of `study` at the scale of `profile` and `overrides`. Raises SettingError."""
     study = resolve_study(study)
     where = study.file or f"study {study.study!r}"
+    plugins = load_plugins(study.plugins, Path(study.file).parent if study.file else Path(), where)
     document = _document(study, where)
     declared = _rows(study, where)
     spaces = {i: _space(row.block, where) for i, row in enumerate(declared) if row.block.design == "search"}
+    check_compared(declared, where)
     documents = _documents(study, document, declared, where)
+    declared = stated(declared, documents)
     widened = [_widened(row, spaces.get(i)) for i, row in enumerate(declared)]
     return Rows(
         study=study,
@@ -54,6 +65,7 @@ def rows_of(study: Study, profile: str | None, overrides: Sequence[str]) -> Rows
         documents=tuple(documents),
         spaces=spaces,
         scale=scale_of(study, profile, overrides, widened, documents, where),
+        plugins=tuple(plugins),
     )
 
 
@@ -100,7 +112,7 @@ def _documents(
         start = baselines[label]
         if row.block.base is not None:
             start = _document(dataclasses.replace(study, base=row.block.base), f"{where}: {row.label!r}")
-        made.append(apply(start, row.changes, where))
+        made.append(apply(start, row.changes if row.build is None else row.build, where))
         if row.block.baseline:
             baselines[row.label] = made[-1]
     return made
@@ -134,7 +146,7 @@ def _row_spec(row: Row, document: dict[str, Any], scale: Scale, where: str) -> T
         resolve(document, source)
     except SettingError as error:
         lists = [key for key, value in row.changes.items() if isinstance(value, list)]
-        if row.block.design != "one" or not lists:
+        if row.block.design in ("grid", "zip") or not lists:
             raise
         raise SettingError(f"{error}; a list of values needs `design: grid` or zip") from None
     spec = _placed(resolve(scale.finish(document, source), f"{source}, profile {scale.name}"))

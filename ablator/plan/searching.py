@@ -46,6 +46,8 @@ class SearchPlan:
     maker: TrialMaker = dataclasses.field(repr=False, compare=False)
     where: str
     """For errors: the study's file and the row's label."""
+    plugins: tuple[str, ...] = ()
+    """Origins of the study's plug-ins: points that other code was trained with teach the sampler nothing."""
 
     @property
     def id(self) -> str:
@@ -62,6 +64,8 @@ class SearchPlan:
             "scale": {key: scale[key] for key in ("set", "map", "overrides")},
             "switched_on": sorted(self.scale.switched_on),
         }
+        if self.plugins:
+            content["plugins"] = self.plugins
         # What a reference comes to; a search without one is what it was before there were any.
         content |= {"starts": [start.trial.identity for start in self.starts]} if self.starts else {}
         return hashlib.sha256(canonical(content).encode()).hexdigest()[:16]

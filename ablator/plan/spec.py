@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ablator.backbones
@@ -19,7 +19,7 @@ from ablator.contracts.settings import as_plain
 from ablator.contracts.train import TrainSettings
 from ablator.data.settings import AugmentSettings, DataSettings
 from ablator.errors import SettingError, UnknownName, nearest
-from ablator.registry import COMPONENTS, DATASETS, OBJECTIVES, TASKS, Registry
+from ablator.registry import COMPONENTS, DATASETS, FAMILIES, OBJECTIVES, TASKS, Entry, Registry
 from ablator.study.validation import validate
 from ablator.tasks.settings import MeasureSettings, ProbeSettings
 
@@ -86,6 +86,8 @@ class TrialSpec:
     """Name to settings of the objectives that are on, in order of registration."""
     task_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Section's name to settings of the task, where it has any."""
+    plugins: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Of what a plug-in brings: section or key that names it, to the origin of its code (`Entry.origin`)."""
 
     @property
     def probe(self) -> ProbeSettings | None:
@@ -120,12 +122,22 @@ class TrialSpec:
         sections |= self.components | self.objectives
         sections |= self.task_settings
         plain: dict[str, Any] = {"task": self.task, "seed": self.seed}
-        return plain | {name: as_plain(value) for name, value in sections.items()}
+        plain |= {name: as_plain(value) for name, value in sections.items()}
+        return plain | ({"plugins": dict(self.plugins)} if self.plugins else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], where: str = "trial spec") -> TrialSpec:
-        """The inverse of `to_json`; also fills in defaults. Raises SettingError."""
-        return resolve(data, where)
+        """The inverse of `to_json`; also fills in defaults. Raises SettingError, also where plug-ins are not
+        those that the spec was made with."""
+        spec = resolve({key: value for key, value in data.items() if key != "plugins"}, where)
+        wanted = data.get("plugins", {})
+        if spec.plugins != wanted:
+            other = [key for key in {**wanted, **spec.plugins} if wanted.get(key) != spec.plugins.get(key)]
+            raise SettingError(
+                f"{where}: was planned with other code of {', '.join(sorted(other))} than the plug-in that "
+                "is loaded now; plan the study again"
+            )
+        return spec
 
     def identity(self, fingerprint: str, weights: str | None = None) -> str:
         """64 hex digits: SHA-256 of the spec (seed included), the data's fingerprint ("" without data), the
@@ -191,7 +203,29 @@ def resolve(document: Mapping[str, Any], where: str, *, part: bool = False) -> T
         components={name: value for name, value in on.items() if name in COMPONENTS},
         objectives={name: value for name, value in on.items() if name in OBJECTIVES},
         task_settings=own,
+        plugins=plugged_in(on, task, **(required if TASKS.get(task).trains else {})),
     )
+
+
+def plugged_in(
+    sections: Iterable[str],
+    task: str,
+    *,
+    data: DataSettings | None = None,
+    model: ModelSettings | None = None,
+    **rest: Any,
+) -> dict[str, str]:
+    """Which of what a spec names comes from plug-ins: section or key to `Entry.origin`."""
+    used: dict[str, Entry | None] = {"task": TASKS.get(task)}
+    for registry in (COMPONENTS, OBJECTIVES):
+        used |= {name: registry.get(name) for name in sections if name in registry}
+    if data is not None:
+        used["data.name"] = DATASETS.get(data.name)
+    if model is not None:
+        # Only a plug-in's family is asked, since that loads it.
+        own = (entry for entry in FAMILIES if entry.origin)
+        used["model.name"] = next((entry for entry in own if entry.load().covers(model.name)), None)
+    return {key: entry.origin for key, entry in used.items() if entry is not None and entry.origin}
 
 
 def _registered(registry: Registry, name: Any, where: str) -> str:

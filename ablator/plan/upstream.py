@@ -16,6 +16,7 @@ from typing import Any
 from ablator.backbones.weights import of_trial, weights_digest
 from ablator.data.settings import DataSettings
 from ablator.errors import SettingError, nearest
+from ablator.plan.plugins import Plugin
 from ablator.plan.rows import Rows, named_start, rows_of
 from ablator.plan.spec import TrialSpec
 from ablator.plan.trial import Fingerprint, Start, Trial
@@ -73,6 +74,11 @@ class TrialMaker:
             changes=dict(changes),
             start=start,
         )
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The code that the studies name which were looked into."""
+        return tuple(plugin for rows in self._studies.values() for plugin in rows.plugins)
 
     def _fingerprint(self, data: DataSettings) -> str:
         if data not in self._fingerprints:

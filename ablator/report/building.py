@@ -9,10 +9,13 @@ import numpy as np
 
 from ablator.contracts.record import Record
 from ablator.errors import SettingError, nearest
-from ablator.report import statistics
+from ablator.report import claims, statistics
 from ablator.report.costs import count_size, measure, trial_seconds
 from ablator.report.formatting import reason
+from ablator.report.interactions import Measured, build_interactions
+from ablator.report.origins import origins
 from ablator.report.search import SearchTable
+from ablator.report.spending import spend
 from ablator.report.statistics import Comparison, Paired
 from ablator.report.table import STATUSES, Account, Cell, Further, Reported, Row, RowSpec, Table, TableSpec
 
@@ -71,6 +74,11 @@ def build_table(
         versions=_versions(used),
         seconds=math.fsum(trial_seconds(record) for record in used),
         searches=tuple(searches),
+        interactions=build_interactions(
+            spec.interactions, _measured(rows, spec.metric), mode=spec.mode, tested=spec.test != "none"
+        ),
+        spending=spend(used, [identity for row in spec.rows for _, identity in row.identities], searches),
+        origins=origins(used),
     )
 
 
@@ -215,15 +223,17 @@ def _compare(
     """One family of tests over the whole table, whichever baseline a row has."""
     arms = [index for index, partner in enumerate(partners) if partner != index]
     paired = [statistics.compare(values[index], values[partners[index]]) for index in arms]
+    tested = spec.test != "none"
+    paired = paired if tested else [claims.without_test(pair) for pair in paired]
     ps = [None if _selected(order[i], cells[i]) else pair.p for i, pair in zip(arms, paired, strict=True)]
     family = sum(p is not None for p in ps)
     compared: list[Comparison | None] = [None] * len(order)
     for index, pair, p in zip(arms, paired, statistics.holm(ps), strict=True):
         row = order[index]
         reported = _reported(row.reported, order[partners[index]].reported).get(spec.metric)
-        compared[index] = statistics.judge(
+        judged = statistics.judge(
             pair,
-            mode=spec.mode,
+            mode=claims.claimed_mode(spec.mode, removes=row.removes),
             p_holm=p,
             family=family,
             expected=reported.delta if reported else None,
@@ -232,7 +242,21 @@ def _compare(
             planned=len(cells[index]),
             chosen_from=row.chosen_from,
         )
+        compared[index] = claims.in_words(judged, spec.mode, removes=row.removes, tested=tested)
     return compared
+
+
+def _measured(rows: Sequence[Row], metric: str) -> dict[str, Measured]:
+    """What each row brings to interactions, by label."""
+    return {
+        row.label: Measured(
+            values={cell.seed: cell.value for cell in row.cells if cell.value is not None},
+            diverged=row.counts["diverged"],
+            planned=len(row.cells),
+            reported=row.reported[metric].value if metric in row.reported else None,
+        )
+        for row in rows
+    }
 
 
 def _reported(row: Mapping[str, float | str], baseline: Mapping[str, float | str]) -> dict[str, Reported]:

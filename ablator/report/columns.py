@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from ablator.report import formatting
+from ablator.report.interactions import Interaction
 from ablator.report.search import SearchTable
 from ablator.report.statistics import Comparison
 from ablator.report.table import Reported, Row, Table
@@ -136,7 +137,7 @@ def _results(table: Table) -> list[Column]:
         return formatting.p_value(row.comparison.p_holm) if row.comparison else ""
 
     def verdict(row: Row) -> str:
-        return row.comparison.verdict if row.comparison else ""
+        return row.comparison.verdict if row.comparison and table.spec.test != "none" else ""
 
     return [
         _column(table, "value", title, "result", lambda row: formatting.value_text(row, digits)),
@@ -219,6 +220,42 @@ def _reported_text(item: Reported | None, digits: int) -> str:
     if item is None:
         return ""
     return item.word or formatting.number(item.value, digits)
+
+
+def interaction_columns(table: Table) -> list[Column]:
+    """Every interaction with its effect: a line each, and the columns with something in them."""
+    digits = formatting.table_decimals(table)
+    printed = formatting.printed_decimals(item.reported for item in table.interactions)
+    tested = table.spec.test != "none"
+
+    def column(
+        key: str, title: str, group: Group, cell: Callable[[Interaction], str], *, numeric: bool = True
+    ) -> Column:
+        return Column(
+            key=key, title=title, group=group, cells=tuple(map(cell, table.interactions)), numeric=numeric
+        )
+
+    found = [
+        column("label", "interaction", "arm", lambda item: " ".join(item.label.split()), numeric=False),
+        column("n", "n", "result", lambda item: str(item.comparison.pairs)),
+        column("effect", "effect", "result", lambda item: formatting.signed(item.comparison.delta, digits)),
+        column(
+            "interval",
+            "95 % interval",
+            "result",
+            lambda item: formatting.interval(item.comparison.low, item.comparison.high, digits),
+        ),
+        column("p", "p (Holm)", "test", lambda item: formatting.p_value(item.comparison.p_holm)),
+        column(
+            "verdict",
+            "verdict",
+            "test",
+            lambda item: item.comparison.verdict if tested else "",
+            numeric=False,
+        ),
+        column("reported", "reported", "reported", lambda item: formatting.signed(item.reported, printed)),
+    ]
+    return [one for one in found if any(one.cells)]
 
 
 def search_columns(search: SearchTable) -> list[Column]:

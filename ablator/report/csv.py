@@ -10,6 +10,7 @@ import pandas as pd
 
 from ablator.contracts.settings import as_plain
 from ablator.report import formatting
+from ablator.report.interactions import Interaction
 from ablator.report.statistics import Comparison
 from ablator.report.table import STATUSES, Row, Table
 
@@ -20,8 +21,10 @@ def to_frame(table: Table, costs: bool = True) -> pd.DataFrame:
     """One line an arm: label, status counts, mean, std, n, the comparison's fields, sizes, measured costs
     (columns `cost_*`, left out with `costs=False`), further metrics (mean, `*_std`, and
     their differences `*_delta`, `*_low`, `*_high`, `*_p_holm`), reported values
-    (`reported_*`) and one column `seed_<seed>` for each seed. What is undefined is empty."""
-    return pd.DataFrame([_line(table, row, costs) for row in table.rows])
+    (`reported_*`) and one column `seed_<seed>` for each seed. What is undefined is empty. Interactions follow
+    as further lines, whose `delta` is the effect."""
+    lines = [_line(table, row, costs) for row in table.rows]
+    return pd.DataFrame(lines + [_interaction(item) for item in table.interactions])
 
 
 def render_csv(table: Table, costs: bool = True) -> str:
@@ -33,18 +36,24 @@ def render_csv(table: Table, costs: bool = True) -> str:
 
 def render_json(table: Table, costs: bool = True) -> str:
     """Everything that the table holds. Measured costs and the environment, which differ from run to run,
-    lie under keys of their own, `costs` and `environment`; `costs=False` leaves these out."""
+    lie under keys of their own, `costs`, `environment` and `origins`; `costs=False` leaves these out. `spec`
+    is the baseline's resolved spec, dotted, and each row's own `spec` how it differs from that."""
+    base, specs = _specs(table)
     rows = []
     for row in table.rows:
         plain: dict[str, Any] = as_plain(dict(vars(row)) | {"changes": dict(row.changes)})
         del plain["cost"]
+        if (spec := specs.get(row.label)) is not None:
+            plain["spec"] = spec
         rows.append(plain)
     document = {
         "format": 1,
         "study": _spec(table),
         "summary": formatting.summary(table),
         "account": {**as_plain(table.account), "line": table.account.line()},
+        "spec": base,
         "rows": rows,
+        "interactions": as_plain(table.interactions),
         "searches": as_plain(table.searches),
         "footnotes": list(table.footnotes),
         "notes": list(table.notes),
@@ -54,8 +63,34 @@ def render_json(table: Table, costs: bool = True) -> str:
             "seconds": table.seconds,
             "rows": [{"label": row.label, **as_plain(row.cost)} for row in table.rows],
         }
+        document["costs"]["spending"] = as_plain(table.spending)
         document["environment"] = as_plain(dict(table.versions))
+        document["origins"] = as_plain(table.origins)
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+
+
+def _interaction(item: Interaction) -> dict[str, Any]:
+    return {"arm": item.label, "changes": "interaction"} | {
+        key: getattr(item.comparison, key) for key in _COMPARED
+    }
+
+
+def _specs(table: Table) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The baseline's resolved spec, and by label what each row has `with` other values and `without`."""
+    resolved = {row.label: row.resolved for row in table.spec.rows}
+    base = resolved.get(table.spec.baseline, {})
+    if not base:
+        return {}, {}
+    differs = {
+        label: {
+            "with": {key: value for key, value in spec.items() if key not in base or base[key] != value},
+            "without": [key for key in base if key not in spec],
+        }
+        for label, spec in resolved.items()
+        if spec
+    }
+    plain: dict[str, Any] = as_plain(differs)
+    return as_plain(dict(base)), plain
 
 
 def _spec(table: Table) -> dict[str, Any]:

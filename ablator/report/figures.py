@@ -225,19 +225,19 @@ def captions(data: FigureData) -> dict[str, str]:
 
 
 def section(table: Table, folder: Path) -> str:
-    """The page's section with the figures that were drawn into `folder`; empty where there are none, or where
-    they show trials that the table no longer has. Where their data is damaged the section says so: a table
-    does not wait for its figures."""
+    """HTML of the page's panel with the figures that were drawn into `folder`; empty where there are none,
+    or where they show trials that the table no longer has. Where their data is damaged the section says so:
+    a table does not wait for its figures."""
     try:
         data = figure_data.load(folder)
     except StoreError as error:
-        return f'<section><p class="hole">{html.escape(str(error))}</p></section>\n'
+        return f'<p class="hole">{html.escape(str(error))}</p>\n'
     if data is None:
         return ""
     known = {identity for row in table.spec.rows for _, identity in row.identities}
     if not all(trial.identity in known for trial in data.trials):
         return ""
-    parts = ["<section>", "<h2>What the models learned</h2>"]
+    parts = ["<p>What the models learned, from their kept weights.</p>"]
     for name, caption in captions(data).items():
         path = folder / f"{name}.png"
         if path.exists():
@@ -248,7 +248,7 @@ def section(table: Table, folder: Path) -> str:
             )
     for label, why in data.skipped.items():
         parts.append(f'<p class="fine">{html.escape(label)}: not shown, {html.escape(why)}.</p>')
-    return "\n".join([*parts, "</section>\n"])
+    return "\n".join([*parts, ""])
 
 
 def _layout_columns(data: FigureData) -> list[tuple[TrialFigures, figure_data.Layout]]:

@@ -138,6 +138,8 @@ def summary(table: Table) -> str:
     verdicts = [row.comparison.verdict for row in table.rows if row.comparison is not None]
     if not verdicts:
         return "There is no arm to compare with the baseline."
+    if table.spec.test == "none":
+        return f"Of {len(verdicts)} arm{'' if len(verdicts) == 1 else 's'}: none tested, as the study asks."
     counts = [f"{verdicts.count(kind)} {kind}" for kind in ("supported", "not supported", "underpowered")]
     arms = "arm" if len(verdicts) == 1 else "arms"
     return f"Of {len(verdicts)} {arms}: {', '.join(counts)}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from ablator.report.columns import GROUP_TITLES, Column, columns, grouped
+from ablator.report.columns import GROUP_TITLES, Column, columns, grouped, interaction_columns
 from ablator.report.table import Table
 
 _SPECIAL = {
@@ -89,6 +89,7 @@ def render_latex(table: Table, costs: bool = True) -> str:
         *_tabular([shown[0], *results]),
         *([r"\par\medskip", *_tabular([shown[0], *further])] if further else []),
         *([r"\par\medskip", *_tabular([shown[0], *rest])] if rest else []),
+        *([r"\par\medskip", *_tabular(interaction_columns(table))] if table.interactions else []),
         *([r"\par\smallskip", " \\\\\n".join(notes)] if notes else []),
         r"\end{table}",
     ]

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 
 from ablator.report import formatting
-from ablator.report.columns import Column, columns, search_columns
+from ablator.report.columns import Column, columns, interaction_columns, search_columns
+from ablator.report.interactions import RULE
 from ablator.report.table import Table
 
 
@@ -25,6 +26,8 @@ def render_markdown(table: Table, costs: bool = True) -> str:
     parts = [f"# {escape(spec.study)}", escape(origin)]
     parts += [escape(spec.question)] if spec.question else []
     parts += [_grid(columns(table, costs=costs)), formatting.summary(table)]
+    if table.interactions:
+        parts += ["## Interactions", _grid(interaction_columns(table)), escape(RULE)]
     for search in table.searches:
         parts += [f"## Search: {escape(search.label)}", escape(search.summary())]
         parts += [_grid(search_columns(search))] if search.top else []

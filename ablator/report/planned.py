@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from ablator.plan.cost import Estimate, total
+from ablator.plan.matrix import Matrix, matrix
 from ablator.plan.planning import Plan
 from ablator.plan.searching import SearchPlan
 from ablator.plan.trial import Trial
@@ -48,6 +50,7 @@ def render_plan(plan: Plan, priced: Sequence[Priced], starts: Sequence[Priced] =
     ]
     parts += [Text(study.question)] if study.question else []
     parts += [Text(), _table(plan, priced), Text()]
+    parts += _design(matrix(plan))
     parts += [line for search in plan.searches for line in _search(search)]
     parts += [Text(f"Note: {note}", style="dim") for note in plan.notes]
     parts += [Text(line) for line in start_lines(starts)]
@@ -191,6 +194,31 @@ def _table(plan: Plan, priced: Sequence[Priced]) -> RichTable:
     return table
 
 
+def _design(found: Matrix) -> list[RenderableType]:
+    """The design matrix, indented, and what it can answer."""
+    if not found.keys:
+        return []
+    table = RichTable(
+        box=box.SIMPLE_HEAD, show_edge=False, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for title in ("row", *found.keys, "against", "seeds"):
+        # Long keys break at their dots rather than make the matrix wide.
+        table.add_column(title.replace(".", ".\n", 1), overflow="fold")
+    for row in found.rows:
+        cells = (row.label, *row.values, row.against or "", _range(row.seeds))
+        table.add_row(*(Text(cell) for cell in cells))
+    lines: list[RenderableType] = [Text("Design", style="bold"), Padding(table, (0, 0, 0, 2))]
+    if found.effects:
+        lines.append(
+            Text(f"  Effects that can be told (rows differ in nothing else): {', '.join(found.effects)}")
+        )
+    if found.interactions:
+        crossed = ", ".join(" × ".join(pair) for pair in found.interactions)
+        lines.append(Text(f"  Interactions that can be told (crossed, all else equal): {crossed}"))
+    lines += [Text(f"  Warning: {text}", style="yellow") for text in found.confounded]
+    return [*lines, Text()]
+
+
 def _costs(lines: Sequence[Priced], unit_size: float, timed: bool) -> list[str]:
     cost = total(item.cost for item in lines if item.cost is not None)
     cells = [flop_text(cost.pflop, unit_size)]
@@ -205,8 +233,11 @@ def _by_arm(priced: Sequence[Priced]) -> Mapping[int, list[Priced]]:
 
 
 def _seeds(lines: Sequence[Priced]) -> str:
-    seeds = [item.trial.seed for item in lines]
-    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
+    return _range([item.trial.seed for item in lines])
+
+
+def _range(seeds: Sequence[int]) -> str:
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
         return f"{seeds[0]}–{seeds[-1]}"
     return ", ".join(map(str, seeds))
 

@@ -1,79 +1,22 @@
-"""Figures of the page as SVG text: colours are CSS variables of the page, so that they follow its light or
-dark scheme, and the same table gives the same bytes."""
+"""Figures of the page about the arms: the forest of differences, learning curves, and a search's history."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from ablator.report import formatting
+from ablator.report.drawing import COLOURS, SERIES, WIDTH, short, style, svg
 from ablator.report.search import SearchTable
 from ablator.report.statistics import Mode
 from ablator.report.table import Row, Table
 
-WIDTH = 4.8
-"""Inches; small, so that the text of a figure is still readable on a phone."""
-SERIES = 8
-"""Colours of the page for series, `--series-0` to `--series-7`; at most so many curves are drawn."""
 FOREST_ROWS = 40
 """Rows of a forest plot that a page can carry."""
-_COLOURS = {"ink": "#010101", "muted": "#020202", "line": "#030303"}
-_COLOURS |= {"good": "#040404", "reported": "#050505"}
-_COLOURS |= {f"series-{index}": f"#0606{index:02x}" for index in range(SERIES)}
-# Stand-ins that nothing else is drawn in; `_svg` puts the page's variables in their place.
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.edgecolor": _COLOURS["line"],
-    "axes.labelcolor": _COLOURS["muted"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.unicode_minus": True,
-    "xtick.color": _COLOURS["line"],
-    "ytick.color": _COLOURS["line"],
-    "xtick.labelcolor": _COLOURS["muted"],
-    "ytick.labelcolor": _COLOURS["ink"],
-    "text.color": _COLOURS["ink"],
-    "grid.color": _COLOURS["line"],
-    "grid.linewidth": 0.5,
-    "legend.frameon": False,
-    "path.simplify": True,
-}
-
-
-@contextmanager
-def _style(salt: str) -> Iterator[None]:
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": salt}):
-        yield
-
-
-def _svg(figure: Figure, title: str) -> str:
-    """The figure without XML prologue, metadata and unused ids, with the page's colours."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r' id="[a-z0-9]*_\d+"', "", text)
-    text = re.sub(r"font: ([^;\"]*?)'[^\"]*?sans-serif", r"font: \1sans-serif", text)
-    for name, stand_in in _COLOURS.items():
-        text = text.replace(stand_in, f"var(--{name})")
-    return text.replace("<svg", f'<svg role="img" aria-label="{title}" class="figure"', 1).rstrip() + "\n"
-
-
-def _short(label: str, longest: int = 30) -> str:
-    line = " ".join(label.split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def forest(table: Table) -> str:
@@ -87,22 +30,22 @@ def forest(table: Table) -> str:
             :FOREST_ROWS
         ]
         arms = [row for row in arms if row in largest]
-    with _style("forest"):
+    with style("forest"):
         figure = Figure(figsize=(WIDTH, 0.8 + 0.32 * len(arms)), layout="constrained")
         axes = figure.add_subplot()
-        axes.axvline(0.0, color=_COLOURS["muted"], linewidth=1)
+        axes.axvline(0.0, color=COLOURS["muted"], linewidth=1)
         for position, row in enumerate(arms):
             _forest_row(axes, position, row, table.spec.metric)
-        axes.set_yticks(range(len(arms)), [_short(row.label) for row in arms])
+        axes.set_yticks(range(len(arms)), [short(row.label) for row in arms])
         axes.set_ylim(len(arms) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
         axes.set_axisbelow(True)
         towards = "better →" if table.spec.mode == "max" else "← better"
-        against = "each row's baseline" if table.several_baselines else _short(table.baseline.label)
+        against = "each row's baseline" if table.several_baselines else short(table.baseline.label)
         axes.set_xlabel(f"Δ {table.spec.metric} against {against} ({towards})")
-        return _svg(figure, "Difference of every arm from the baseline, with its 95 % interval")
+        return svg(figure, "Difference of every arm from the baseline, with its 95 % interval")
 
 
 def _forest_row(axes: Any, position: int, row: Row, metric: str) -> None:
@@ -116,12 +59,12 @@ def _forest_row(axes: Any, position: int, row: Row, metric: str) -> None:
             marker="D",
             markersize=4.5,
             markerfacecolor="none",
-            markeredgecolor=_COLOURS["reported"],
+            markeredgecolor=COLOURS["reported"],
         )
     if found.delta is None:
         axes.text(0.0, position, f" {formatting.status_text(row) or 'no pair'}", va="center", style="italic")
         return
-    colour = _COLOURS["good"] if found.verdict == "supported" else _COLOURS["ink"]
+    colour = COLOURS["good"] if found.verdict == "supported" else COLOURS["ink"]
     if found.low is not None and found.high is not None:
         axes.plot([found.low, found.high], [position, position], color=colour, linewidth=1.6)
     hollow = found.verdict == "underpowered"
@@ -153,20 +96,20 @@ def curves(table: Table) -> str:
     rows = drawn_rows(table)
     if not rows:
         return ""
-    with _style("curves"):
+    with style("curves"):
         columns = 1 if max(len(row.label) for row in rows) > 18 else 2
         figure = Figure(figsize=(WIDTH, 2.9 + 0.2 * math.ceil(len(rows) / columns)), layout="constrained")
         axes = figure.add_subplot()
         for index, row in enumerate(rows):
-            _curve(axes, row, _COLOURS[f"series-{index}"])
+            _curve(axes, row, COLOURS[f"series-{index}"])
         axes.set_xlabel("epoch")
         axes.set_ylabel(table.spec.metric)
         axes.grid(axis="y")
-        axes.tick_params(axis="y", labelcolor=_COLOURS["muted"])
+        axes.tick_params(axis="y", labelcolor=COLOURS["muted"])
         axes.margins(x=0.02)
         _skip_the_steep_start(axes, rows, table.spec.mode)
         figure.legend(loc="outside lower left", ncols=columns, fontsize=8.5)
-        return _svg(figure, "Learning curves of the arms")
+        return svg(figure, "Learning curves of the arms")
 
 
 def _skip_the_steep_start(axes: Any, rows: Sequence[Row], mode: Mode) -> None:
@@ -194,7 +137,7 @@ def _curve(axes: Any, row: Row, colour: str) -> None:
                 by_epoch.setdefault(epoch, []).append(value)
     epochs = sorted(by_epoch)
     width = 2.2 if row.is_baseline else 1.5
-    label = _short(row.label)
+    label = short(row.label)
     if epochs:
         means = [float(np.mean(by_epoch[epoch])) for epoch in epochs]
         axes.plot(epochs, means, color=colour, linewidth=width, label=label)
@@ -213,25 +156,23 @@ def search_history(search: SearchTable) -> str:
     """Every completed sample's value, and the best so far. Empty with fewer than two completed points."""
     if len(search.history) < 2:
         return ""
-    with _style(f"search {search.label}"):
+    with style(f"search {search.label}"):
         figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
         axes = figure.add_subplot()
         axes.step(
             *_columns(search.history),
             where="post",
-            color=_COLOURS["good"],
+            color=COLOURS["good"],
             linewidth=1.8,
             label="best so far",
         )
-        axes.plot(
-            *_columns(search.samples_done), "o", color=_COLOURS["muted"], markersize=3.5, label="sample"
-        )
+        axes.plot(*_columns(search.samples_done), "o", color=COLOURS["muted"], markersize=3.5, label="sample")
         axes.set_xlabel("sample")
         axes.set_ylabel(search.metric)
         axes.grid(axis="y")
-        axes.tick_params(axis="y", labelcolor=_COLOURS["muted"])
+        axes.tick_params(axis="y", labelcolor=COLOURS["muted"])
         figure.legend(loc="outside lower left", ncols=2, fontsize=8.5)
-        return _svg(figure, "Best value of the search so far")
+        return svg(figure, "Best value of the search so far")
 
 
 def _columns(pairs: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:

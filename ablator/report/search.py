@@ -9,6 +9,7 @@ from typing import Any
 
 from ablator.contracts.record import Status
 from ablator.report.statistics import Mode
+from ablator.study.spaces import Dimension
 
 TOP = 10
 """Points that a table shows."""
@@ -44,6 +45,8 @@ class SearchTable:
     """(sample number from 1, best value so far) where a sample was completed, repeats included."""
     samples_done: tuple[tuple[int, float], ...]
     """(sample number from 1, its value) where a sample was completed, repeats included."""
+    dimensions: Mapping[str, Dimension] = dataclasses.field(default_factory=dict)
+    """The space that points were drawn from, by dotted key; empty where nobody says it."""
 
     @property
     def best(self) -> SearchPoint | None:

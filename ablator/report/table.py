@@ -9,7 +9,10 @@ from typing import Any, Literal
 
 from ablator.contracts.record import Status
 from ablator.report.costs import Cost, Size
+from ablator.report.interactions import Interaction, InteractionSpec
+from ablator.report.origins import Origin
 from ablator.report.search import SearchTable
+from ablator.report.spending import Spending
 from ablator.report.statistics import Comparison, Mode, Paired
 
 CellStatus = Literal[Status, "missing"]
@@ -32,6 +35,10 @@ class RowSpec:
     """A further baseline, which is compared with no row."""
     against: str | None = None
     """Label of the row that it is compared with; None: the study's baseline."""
+    removes: bool = False
+    """Leaves a component out of that row: the claim under test is that it is worse."""
+    resolved: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Every key of the row's resolved spec but the seed, dotted, as trained; empty where nobody says it."""
     chosen_from: int = 0
     """Number of points of a search of which this row is the best by the values shown here; 0 for an arm
     that was declared. A chosen row is not tested: its value is too good by selection."""
@@ -52,6 +59,9 @@ class TableSpec:
     rows: tuple[RowSpec, ...]
     columns: tuple[str, ...] = ()
     """Further metrics, which have differences and intervals but no verdict."""
+    interactions: tuple[InteractionSpec, ...] = ()
+    test: Literal["paired_t", "none"] = "paired_t"
+    """How differences are tested; none: not at all."""
     notes: tuple[str, ...] = ()
     command: str = ""
     """What a reader types to get this table again."""
@@ -175,6 +185,12 @@ class Table:
     seconds: float
     """Training and evaluation of all trials, each counted once."""
     searches: tuple[SearchTable, ...] = ()
+    interactions: tuple[Interaction, ...] = ()
+    spending: Spending = dataclasses.field(default_factory=Spending)
+    origins: tuple[Origin, ...] = ()
+    """The different environments that the records were made in, the most frequent first."""
+    links: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Identity to the address of the trial's run in MLflow, where there is one."""
 
     @property
     def baseline(self) -> Row:
@@ -184,7 +200,8 @@ class Table:
     @property
     def several_baselines(self) -> bool:
         """Whether rows are compared with different ones."""
-        return sum(row.is_baseline for row in self.rows) > 1
+        named = {row.against for row in self.rows if row.against is not None}
+        return len(named) > 1 or sum(row.is_baseline for row in self.rows) > 1
 
     @property
     def complete(self) -> bool:

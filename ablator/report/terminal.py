@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ablator.report import formatting
-from ablator.report.columns import Column, columns, search_columns
+from ablator.report.columns import Column, columns, interaction_columns, search_columns
 from ablator.report.table import Account, Table
 
 VERDICT_STYLES = {"supported": "green", "not supported": "dim", "underpowered": "yellow"}
@@ -43,6 +43,9 @@ def render_terminal(
     ]
     parts += [Text(text) for text in (spec.question,) if text]
     parts += [Text(), *_tables(shown, width)]
+    if table.interactions:
+        lines = interaction_columns(table)
+        parts += [Text("Interactions", style="bold"), *_tables(lines, width)]
     for search in table.searches:
         parts += [Text(f"Search: {search.label}", style="bold"), Text(search.summary())]
         parts += [_best_points(search_columns(search), width), Text()] if search.top else []

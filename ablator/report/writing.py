@@ -12,7 +12,7 @@ from ablator.report import figures
 from ablator.report.csv import render_csv, render_json
 from ablator.report.latex import render_latex
 from ablator.report.markdown import bind_markdown, render_markdown
-from ablator.report.page import render_bound, render_page, with_section
+from ablator.report.page import render_bound, render_page
 from ablator.report.table import Table
 
 RENDERERS = {
@@ -27,10 +27,15 @@ RENDERERS = {
 def write_report(table: Table, directory: Path) -> dict[str, Path]:
     """Write every file of RENDERERS into `directory` (made where it is not there) and return their paths by
     name. A reader sees the old file or the new one, never a part. Raises StoreError where it cannot write."""
-    texts = {name: render(table) for name, render in RENDERERS.items()}
+    texts = {name: render(table) for name, render in RENDERERS.items() if name != "page.html"}
+    return write_page(table, directory) | _write(texts, directory)
+
+
+def write_page(table: Table, directory: Path) -> dict[str, Path]:
+    """Write the page alone, as `write_report` does."""
     # What `ablator figures` drew beside the page belongs to it, as long as it shows the table's own trials.
-    texts["page.html"] = with_section(texts["page.html"], figures.section(table, directory / figures.FOLDER))
-    return _write(texts, directory)
+    models = figures.section(table, directory / figures.FOLDER)
+    return _write({"page.html": render_page(table, models=models)}, directory)
 
 
 def write_bound(tables: Sequence[Table], directory: Path) -> dict[str, Path]:

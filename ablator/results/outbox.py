@@ -3,7 +3,7 @@
 outbox/<target>/<study>/<identity>.json     a trial to send; its record is in the ledger
 outbox/<target>/<study>/report.json         the study's table and page to send
 outbox/<target>/target.json                 the target's address, without secrets, for people
-mlflow-runs/<target>/<study>.jsonl          what was sent: identity, version, run
+mlflow-runs/<target>/<study>.jsonl          what was sent: identity, version, run; and MLflow's experiment
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class Outbox:
         self.folder = store.outbox / target.folder / checked_name(study, "study name")
         self._sent_path = store.sent / target.folder / f"{study}.jsonl"
         self._lock = threading.Lock()
+        self.experiment = ""
+        """MLflow's id of the experiment that the runs are in; empty where nobody noted it."""
         self.sent = self._read_sent()
 
     def put_trial(self, trial: MirrorTrial) -> bool:
@@ -75,7 +77,7 @@ class Outbox:
             "arm": trial.arm,
             "seed": trial.seed,
             "changes": as_plain(dict(trial.changes)),
-            "version": f"{record.status}@{record.finished:.6f}",
+            "version": version_of(record),
         }
         digest = _digest(entry)
         if self._is_sent(trial.identity, entry["version"], digest):
@@ -131,14 +133,17 @@ class Outbox:
         line = {"name": name, "version": entry["version"], "digest": entry["digest"], "run": run}
         with self._lock:
             self.sent[name] = Sent(version=entry["version"], digest=entry["digest"], run=run)
-            self._sent_path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._sent_path, "ab") as file:
-                # A leading line break as well, so that a line cut short by a crash spoils no other.
-                file.write(b"\n" + canonical_json(line) + b"\n")
-            self._sent_size = self._size_of_sent()
+            self._append(line)
             path = self._path(name)
             if path.exists() and json.loads(path.read_bytes()).get("digest") == entry["digest"]:
                 path.unlink()
+
+    def note_experiment(self, experiment: str) -> None:
+        """Keep the id of the runs' experiment, for links to them."""
+        with self._lock:
+            if experiment != self.experiment:
+                self.experiment = experiment
+                self._append({"experiment": experiment})
 
     def drop(self, name: str) -> None:
         """Let go of an entry that needs no sending."""
@@ -182,22 +187,38 @@ class Outbox:
             about = {"uri": self.target.shown}
             (self.folder.parent / "target.json").write_bytes(canonical_json(about))
 
+    def _append(self, line: Mapping[str, Any]) -> None:
+        self._sent_path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._sent_path, "ab") as file:
+            # A leading line break as well, so that a line cut short by a crash spoils no other.
+            file.write(b"\n" + canonical_json(line) + b"\n")
+        self._sent_size = self._size_of_sent()
+
     def _size_of_sent(self) -> int:
         return self._sent_path.stat().st_size if self._sent_path.exists() else 0
 
     def _read_sent(self) -> dict[str, Sent]:
         if self.target.folder == "store" and not self.store.database.exists():
             self._sent_path.unlink(missing_ok=True)  # The database was removed: everything is sent again.
+        self.experiment = ""
         self._sent_size = self._size_of_sent()
         lines = self._sent_path.read_bytes().splitlines() if self._sent_size else []
         sent = {}
         for line in lines:
             try:
                 data = json.loads(line)
+                if "experiment" in data:
+                    self.experiment = str(data["experiment"])
+                    continue
                 sent[data["name"]] = Sent(version=data["version"], digest=data["digest"], run=data["run"])
             except (ValueError, KeyError, TypeError):
                 continue  # Empty, or cut short by a crash: that run is found again by its tags.
         return sent
+
+
+def version_of(record: Record) -> str:
+    """Which outcome of a trial a record is."""
+    return f"{record.status}@{record.finished:.6f}"
 
 
 def waiting(store: Store) -> Iterator[tuple[str, str]]:

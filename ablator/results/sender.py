@@ -74,6 +74,7 @@ class Sender:
             )
         else:
             self._experiment = experiment.experiment_id
+        self.outbox.note_experiment(str(self._experiment))
         self._client = client
 
     def close(self) -> None:

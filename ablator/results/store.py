@@ -13,7 +13,7 @@ from ablator.results.journal import Journal
 from ablator.results.ledger import Ledger
 
 _FOLDERS = (
-    *("checkpoints", "diffs", "mlartifacts", "mlflow-runs", "outbox", "reports", "scratch"),
+    *("checkpoints", "diffs", "mlartifacts", "mlflow-runs", "outbox", "plugins", "reports", "scratch"),
     *("searches", "tickets", "weights"),
 )
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
@@ -119,6 +119,20 @@ class Store:
     def diff(self, digest: str) -> Path:
         """Where `keep_diff` put the changes with that hash."""
         return self.root / "diffs" / f"{checked_name(digest, 'hash')}.diff"
+
+    def keep_plugin(self, source: bytes) -> str:
+        """Keep a plug-in's file once, by content, for the workers; returns its SHA-256. Raises StoreError."""
+        digest = hashlib.sha256(source).hexdigest()
+        path = self.plugin(digest)
+        if not path.exists():
+            with explained("write", path):
+                make_directory(path.parent)
+                replace(path, source)
+        return digest
+
+    def plugin(self, digest: str) -> Path:
+        """Where `keep_plugin` put the file with that SHA-256."""
+        return self.root / "plugins" / f"{checked_name(digest, 'digest')}.py"
 
     @property
     def database(self) -> Path:

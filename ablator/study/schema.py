@@ -7,10 +7,13 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
+from ablator.contracts.inline import inline_table
 from ablator.contracts.settings import settings
 from ablator.study.spaces import SpaceDocument
 
-Design = Literal["one", "grid", "zip", "list", "search"]
+Design = Literal["one", "grid", "zip", "list", "loco", "add_one", "pairwise", "search"]
+Keys = str | tuple[str, ...]
+"""A dotted key or a section's name, or several of them."""
 Sampler = Literal["tpe", "random", "qmc", "gp", "nsga2"]
 ReportedValue = float | Literal["NaN", "OOM"]
 
@@ -33,11 +36,25 @@ class Arms:
     """The row's name in the table; {n} or {moto.n} stands for the value of a key that is set here."""
     design: Design = "one"
     """one row; grid: every combination of the lists in `set`; zip: their first values, their second
-    values, ...; list: one row for each of `points`; search: Optuna over `space`."""
+    values, ...; list: one row for each of `points`; loco: all components of `set`, then each left out;
+    add_one: each component alone, then all; pairwise: each alone and each pair, with their interactions;
+    search: Optuna over `space`."""
     set: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Keys of the spec that these rows change (dotted, such as moto.n); null switches a section off."""
     points: tuple[dict[str, Any], ...] = ()
     """list: what each row sets, on top of `set`."""
+    when: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """grid: key of `set` to the values of others under which it exists (one value or a list); elsewhere the
+    row has its default, and combinations that differ in nothing else are one row."""
+    components: dict[str, Keys] | tuple[Keys, ...] = ()
+    """loco, add_one, pairwise: the parts of `set`, each a section, a dotted key or several of them, by name
+    or as a list; empty: every section of `set` is one."""
+    full: Annotated[str, MinLen(1)] = "full"
+    """loco, add_one: label of the row that has every component."""
+    cumulative: bool = False
+    """add_one: put the components in one after another, each row compared with the one above it."""
+    order: Annotated[int, Ge(2)] = 2
+    """pairwise: the most components that a row has; as many as there are makes every combination."""
     space: str | SpaceDocument | None = None
     """search: file of the search space, relative to the study file, or the space itself."""
     baseline: bool = False
@@ -73,6 +90,9 @@ class Report:
 
     metric: Annotated[str, MinLen(1)] = "top1"
     """The metric that arms are compared by."""
+    test: Literal["paired_t", "none"] | None = None
+    """How differences are tested: paired_t claims that the seeds allow it, and one seed is then an error;
+    none: not at all, Δ alone is shown; null: paired_t, under which a row with one seed is underpowered."""
     columns: tuple[str, ...] = ()
     """Further metrics that the table shows beside it, without a comparison."""
     rows: Literal["arms"] = "arms"
@@ -130,8 +150,27 @@ class Study:
     report: Report = dataclasses.field(default_factory=Report)
     profiles: dict[str, Profile] = dataclasses.field(default_factory=dict)
     """This study's own changes to profiles, by the profile's name."""
+    plugins: tuple[str, ...] = ()
+    """The user's own code that the study needs: Python files relative to this one, whose code is run when the
+    study is planned, or entry points of installed packages."""
     file: str | None = dataclasses.field(default=None, compare=False, metadata={"written": False})
     """Set by `load`: the file that this study was read from."""
+
+    def _repr_html_(self) -> str:
+        """The blocks of rows, in a notebook."""
+        rows = [(self.baseline.label, "baseline", _written(self.baseline.set))]
+        rows += [(arm.label, arm.design, _written(arm.set)) for arm in self.arms]
+        seeds = ", ".join(map(str, seed_list(self.seeds)))
+        return inline_table(
+            ("rows", "design", "set"),
+            rows,
+            caption=" · ".join(part for part in (self.study, self.question, f"seeds {seeds}") if part),
+            notes=[self.source] if self.source else [],
+        )
+
+
+def _written(overlay: dict[str, Any]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in overlay.items())
 
 
 def stopping(stop: Stop | Literal["asha", "median"] | None) -> Stop | None:

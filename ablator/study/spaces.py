@@ -80,7 +80,7 @@ class SearchSpace:
         point: dict[str, Any] = {}
         for key in self._order:
             dimension = self.document.dimensions[key]
-            if not _active(dimension, point):
+            if not exists(dimension, point):
                 continue
             if dimension.kind == "categorical":
                 point[key] = ask.categorical(key, dimension.choices)
@@ -94,6 +94,19 @@ class SearchSpace:
                 point[key] = ask.real(key, low_, high_, step=dimension.step, log=dimension.log)
         return point
 
+    def points(self) -> list[dict[str, Any]]:
+        """Every different point, the last dimension varying fastest; no dimension may be continuous."""
+        found: list[dict[str, Any]] = [{}]
+        for key in self._order:
+            dimension = self.document.dimensions[key]
+            found = [
+                {**point, key: value} if there else point
+                for point in found
+                for there in (exists(dimension, point),)
+                for value in (_values(dimension) if there else (None,))
+            ]
+        return found
+
     def cells(self) -> int | None:
         """Number of different points; None where a dimension is continuous."""
         if any(d.kind == "float" and d.step is None for d in self.document.dimensions.values()):
@@ -106,7 +119,7 @@ class SearchSpace:
             return 1
         key = self._order[position]
         dimension = self.document.dimensions[key]
-        if not _active(dimension, point):
+        if not exists(dimension, point):
             return self._count(position + 1, point, parents)
         values = _values(dimension)
         if key not in parents:
@@ -181,7 +194,8 @@ def _check_range(dimension: Dimension, where: str) -> None:
         raise SettingError(f"{where}: low, high and step of an int dimension are whole numbers")
 
 
-def _active(dimension: Dimension, point: Mapping[str, Any]) -> bool:
+def exists(dimension: Dimension, point: Mapping[str, Any]) -> bool:
+    """Whether the values of a point allow the dimension."""
     return all(
         name in point and any(_same(point[name], value) for value in _listed(wanted))
         for name, wanted in dimension.when.items()

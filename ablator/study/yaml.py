@@ -21,6 +21,16 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own attribute)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what the loader reads: text that it would take for something else is quoted."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Values that are there twice are written twice."""
+        return True
+
+
 _KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = (
@@ -74,6 +84,14 @@ def parse(text: str, where: str) -> Any:
     except (yaml.YAMLError, ValueError) as error:
         why = " ".join(str(error).split())
         raise SettingError(f"{where}: not valid YAML: {why}") from None
+
+
+def dump(document: dict[str, Any]) -> str:
+    """The YAML text of plain data, in its order; `parse` gives the same data again."""
+    text: str = yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
+    )
+    return text
 
 
 def read(path: Path, kind: str) -> dict[str, Any]:

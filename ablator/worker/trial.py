@@ -22,6 +22,7 @@ from ablator.contracts.record import Record
 from ablator.data.loading import Loader, load
 from ablator.errors import UserError
 from ablator.objectives.features import forget_networks
+from ablator.plan.plugins import bring
 from ablator.plan.spec import TrialSpec
 from ablator.results.store import Store
 from ablator.results.versions import environment
@@ -75,6 +76,7 @@ class TrialRunner:
         started = time.time()
         _clear(self.device)
         try:
+            bring(ticket.spec, self.store.plugin)
             spec = TrialSpec.from_json(ticket.spec)
             if spec.trains:
                 record = self._train(ticket, attempts=attempts, started=started, on_progress=on_progress)

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ablator import api
-from ablator.cli import figures, studies, upkeep  # noqa: F401 (they add their commands)
+from ablator.cli import diff, explaining, figures, studies, upkeep  # noqa: F401 (they add their commands)
 from ablator.cli.app import app
 from ablator.contracts.record import Record
 from ablator.plan.trial import Trial

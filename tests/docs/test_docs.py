@@ -69,7 +69,7 @@ def test_the_readme_is_short_and_shows_the_table_of_its_study(docs: Any) -> None
 @pytest.fixture(scope="module")
 def command() -> Any:
     """The whole command line, as click sees it."""
-    from ablator.cli import figures, studies, upkeep  # noqa: F401 (they add their commands)
+    from ablator.cli import diff, explaining, figures, studies, upkeep  # noqa: F401 (they add their commands)
     from ablator.cli.app import app
 
     return typer.main.get_command(app)
@@ -136,18 +136,12 @@ def _plan(study: Study, **options: Any) -> Plan:
     return plan(study, fingerprint=lambda data: data.name, **options)
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A folder that looks like the checkout to a study in its experiments/."""
-    for name in ("experiments", "recipes", "search_spaces"):
-        (tmp_path / name).mkdir()
-        for path in (ROOT / name).glob("*.yaml"):
-            (tmp_path / name / path.name).symlink_to(path)
-    return tmp_path
-
-
+@pytest.mark.usefixtures("no_traces")
 def test_every_yaml_example_is_valid(docs: Any, checkout: Path) -> None:
     kinds = []
+    for block in docs.blocks("python"):
+        if block.path:
+            (checkout / "experiments" / Path(block.path).name).write_text(block.text, encoding="utf-8")
     for number, block in enumerate(docs.blocks("yaml")):
         document = yaml.parse(block.text, block.file)
         where = f"{block.file}: example {number}"

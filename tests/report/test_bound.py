@@ -22,13 +22,16 @@ class Links(HTMLParser):
         super().__init__()
         self.hrefs: list[str] = []
         self.ids: set[str] = set()
+        self.repeated: set[str] = set()
         self.counts: dict[str, int] = {}
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.counts[tag] = self.counts.get(tag, 0) + 1
         found = dict(attrs)
-        self.ids |= {found["id"]} if found.get("id") else set()
+        if identity := found.get("id"):
+            self.repeated |= self.ids & {identity}
+            self.ids.add(identity)
         if tag == "a" and found.get("href"):
             self.hrefs.append(str(found["href"]))
 
@@ -38,19 +41,33 @@ def test_every_study_is_linked_and_there_with_all_that_its_own_page_shows(full: 
     text = render_bound([full, other])
     links = Links(text)
     assert {href[1:] for href in links.hrefs} <= links.ids
-    assert len([href for href in links.hrefs if href != "#contents"]) == 2
+    assert {"#demo", "#other", "#demo-seeds", "#other-seeds"} <= set(links.hrefs)
     assert links.counts["h1"] == links.counts["main"] == text.count("<!doctype html>") == 1
     assert "2 studies, " in text, "one of them has a hole, and the title says so"
     assert "3/4" in text
     assert "And &lt;this&gt;?" in text
     for table in (full, other):
         cells = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", render_page(table))
+        assert len(cells) > 10
         assert all(f">{cell}</t" in text for cell in cells)
+
+
+def test_no_id_is_there_twice_and_figures_find_their_own_parts(full: Table) -> None:
+    for text in (render_bound([full, full]), render_page(full)):
+        links = Links(text)
+        assert not links.repeated
+        used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
+        assert used <= links.ids
+
+
+def test_shared_trials_are_told(full: Table) -> None:
+    assert "14 trials are shared between studies" in render_bound([full, full])
+    assert "shared between studies" not in render_bound([full])
 
 
 def test_the_bound_page_asks_for_nothing(full: Table) -> None:
     text = render_bound([full, full])
-    assert not re.search(r"<script|<link(?! rel=\"icon\" href=\"data:,\")|@import|url\((?!#)", text)
+    assert not re.search(r"<script[^>]|src=|<link(?! rel=\"icon\" href=\"data:,\")|@import|url\((?!#)", text)
     assert "default-src 'none'" in text
 
 
