@@ -20,8 +20,8 @@ TABLES = ("table.md", "table.tex", "results.json", "page.html")
 def studies(options: argparse.Namespace, folder: Path, until: float) -> tuple[str, bool]:
     """Run every study that is named, draw its figures, and copy what they wrote to FOLDER/STUDY/.
 
-    Returns the page (wall time and exit code of each, and its table) and whether all went well. A study whose trials have failed has
-    exit code 1, its holes in the table, and what it wrote is copied all the same.
+    Returns the page (wall time and exit code of each, and its table) and whether all went well. A study
+    whose trials have failed has exit code 1, its holes in the table, and what it wrote is copied all the same.
     """
     lines = ["| study | seconds | exit code | figures |", "|---|---:|---:|---|"]
     tables: list[str] = []

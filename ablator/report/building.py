@@ -60,7 +60,7 @@ def build_table(
                 cost=measure(found[index], found[partners[index]]),
                 reported=_reported(row.reported, order[partners[index]].reported),
                 further={metric: column[index] for metric, column in further.items()},
-                footnotes=tuple(dict.fromkeys(numbers[note] for note in notes[index])),
+                footnotes=tuple(sorted({numbers[note] for note in notes[index]})),
             )
         )
     planned = {identity for row in spec.rows for _, identity in row.identities}

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ablator.results.store import Store
 
 HALVES = """
@@ -35,6 +37,7 @@ COMPONENTS.add("halves", attach, settings=HalvesSettings)
 """
 
 
+@pytest.mark.slow
 def test_workers_run_it_and_its_change_is_a_new_trial(
     cli: Callable[..., Any], write_study: Callable[..., Path], tmp_path: Path
 ) -> None:

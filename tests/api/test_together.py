@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ablator.results.store import Store
 
 _ENDS = ("completed", "failed", "diverged", "pruned", "cached", "missing")
 
 
+@pytest.mark.slow
 def test_a_folder_is_one_plan_and_what_is_shared_is_trained_once(
     cli: Callable[..., Any], write_study: Callable[..., Path], tmp_path: Path
 ) -> None:

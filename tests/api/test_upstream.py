@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ablator.results.store import Store
 
 MOTO: dict[str, Any] = {"label": "MoTo", "set": {"moto.n": 2}}
 _ENDS = ("completed", "failed", "diverged", "pruned", "cached", "missing")
 
 
+@pytest.mark.slow
 def test_what_is_needed_is_trained_first_and_once(
     cli: Callable[..., Any], write_study: Callable[..., Path], tmp_path: Path
 ) -> None:
