@@ -21,7 +21,7 @@ def studies(options: argparse.Namespace, folder: Path, until: float) -> tuple[st
     """Run every study that is named, draw its figures, and copy what they wrote to FOLDER/STUDY/.
 
     Returns the page (wall time and exit code of each, and its table) and whether all went well. A study
-    whose trials have failed has exit code 1, its holes in the table, and what it wrote is copied all the same.
+    whose trials have failed has exit code 1 and its holes in the table, and what it wrote is copied as well.
     """
     lines = ["| study | seconds | exit code | figures |", "|---|---:|---:|---|"]
     tables: list[str] = []
