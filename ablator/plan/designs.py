@@ -58,7 +58,8 @@ def rows(block: Arms, where: str) -> list[Row]:
     else:
         points = _points(block, flatten(block.set, f"{where}: set"), where)
         made = [Row(label=label(block.label, point, where), changes=point, block=block) for point in points]
-    if block.design == "grid" and len(made) == 1:
+    # A list of one value is a grid that somebody made small.
+    if block.design == "grid" and not _has_list(block.set):
         raise SettingError(
             f"{where}: design grid makes one row of this `set`, which is no grid; give a key several values "
             "in a list, or use design one"
@@ -106,6 +107,12 @@ def _composed(block: Arms, where: str) -> list[Row]:
             )
         )
     return made
+
+
+def _has_list(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_has_list(item) for item in value.values())
+    return isinstance(value, list)
 
 
 def _nested(block: Arms, where: str) -> list[Row]:
