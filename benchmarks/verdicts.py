@@ -1,8 +1,8 @@
 """What the statistics promise, counted over synthetic studies whose truth is known.
 
-    python benchmarks/statistics.py                                # 10,000 studies, about ten minutes
-    python benchmarks/statistics.py --studies 500                  # half a minute
-    python benchmarks/statistics.py --page docs/statistics.md      # put the figures into the page
+    python benchmarks/verdicts.py                                # 10,000 studies, about ten minutes
+    python benchmarks/verdicts.py --studies 500                  # half a minute
+    python benchmarks/verdicts.py --page docs/statistics.md      # put the figures into the page
 
 Each study has one to eight rows; its values vary by seed, together with the baseline's, so that pairing
 matters; some trials fail and some rows diverge. Every study is run twice: with all seeds (the fixed design),
@@ -383,7 +383,7 @@ def with_figures(
     """The page `text` with these figures in place of its own."""
     before, _, rest = text.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    command = f"python benchmarks/statistics.py --studies {studies} --page docs/statistics.md"
+    command = f"python benchmarks/verdicts.py --studies {studies} --page docs/statistics.md"
     setting = (
         f"{studies:,} synthetic studies with {ROWS[0]} to {ROWS[-1]} rows and {design.most} seeds,\n"
         f"sequential from {design.least} on, drawn with random seed {seed}; written by `{command}`.\n"
