@@ -352,6 +352,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--device", choices=["cpu", "cuda"])
     options = parser.parse_args()
+    options.store, options.results = options.store.resolve(), options.results.resolve()
     if options.quick:
         options.profile, options.batches, options.seeds, options.compile = "laptop", [4, 8], 1, False
         options.models = options.models or ["deit_tiny_patch16_224"]

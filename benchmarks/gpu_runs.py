@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+# No file of this folder may stand in for a module of the standard library that has its name.
+ENVIRONMENT = {**os.environ, "PYTHONSAFEPATH": "1"}
 TABLES = ("table.md", "table.tex", "results.json", "page.html")
 
 
@@ -21,7 +24,7 @@ def studies(options: argparse.Namespace, folder: Path, until: float) -> tuple[st
     """Run every study that is named, draw its figures, and copy what they wrote to FOLDER/STUDY/.
 
     Returns the page (wall time and exit code of each, and its table) and whether all went well. A study
-    whose trials have failed has exit code 1 and its holes in the table, and what it wrote is copied as well.
+    whose trials have failed has exit code 1 and its holes in the table, and is copied all the same.
     """
     lines = ["| study | seconds | exit code | figures |", "|---|---:|---:|---|"]
     tables: list[str] = []
@@ -30,11 +33,12 @@ def studies(options: argparse.Namespace, folder: Path, until: float) -> tuple[st
         if time.monotonic() > until:
             lines.append(f"| {name} | | | not begun: --minutes was over |")
             continue
-        common = [str(ROOT / "experiments" / f"{name}.yaml"), "--profile", options.profile]
+        common = [f"experiments/{name}.yaml", "--profile", options.profile]
         common += ["--store", str(options.store)]
         for setting in [f"seeds={options.seeds}", *_small(options), *options.set]:
             common += ["--set", setting]
-        machine = ["--keep-weights", "--mlflow", "off", *_share(options)]
+        # A cluster that happens to run on this machine is not what is measured.
+        machine = ["--keep-weights", "--mlflow", "off", "--address", "local", *_share(options)]
         machine += ["--compile"] if options.compile and options.full else []
         start = time.perf_counter()
         code = _ablator(["run", *common, *machine], options.store / "logs" / f"{name}.run.txt")
@@ -72,7 +76,7 @@ def _shown(command: Sequence[str], log: Path) -> int:
     with (
         log.open("w") as kept,
         subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process,
     ):
         assert process.stdout is not None

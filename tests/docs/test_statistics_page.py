@@ -19,9 +19,7 @@ PAGE = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     """benchmarks/verdicts.py as a module."""
-    spec = importlib.util.spec_from_file_location(
-        "statistics_benchmark", ROOT / "benchmarks" / "verdicts.py"
-    )
+    spec = importlib.util.spec_from_file_location("statistics_benchmark", ROOT / "benchmarks" / "verdicts.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
