@@ -27,6 +27,7 @@ from ablator.results.store import Store
 from ablator.results.sync import SyncResult
 from ablator.results.sync import sync as send_missed
 from ablator.results.tracking import check_server
+from ablator.rounds import asked
 from ablator.running import run_plans
 from ablator.study.folder import load_all
 from ablator.study.loading import load
@@ -270,13 +271,14 @@ def status(
 def state_of(planned: Plan, profile: str | None, overrides: Sequence[str], store: Store) -> State:
     """`status` of what is planned already."""
     records = found_records(store, planned.unique())
+    planned = asked(planned, records)
     out = {path.stem for path in store.tickets.glob("*.json")}
     running = [t for i, t in planned.unique().items() if i in out and i not in records]
     journals = journals_of(store, planned)
     samples = {s.label: (len(journals[s.arm].read()), s.samples) for s in planned.searches}
     entries = [1 for target, name in waiting(store) if name == planned.study.study for _ in (target,)]
     return State(
-        account=account(table_spec(planned, profile, overrides, ()), records),
+        account=account(table_spec(planned, profile, overrides), records),
         running=tuple((trial.label, trial.seed) for trial in running),
         samples=samples,
         waiting=len(entries),

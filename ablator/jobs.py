@@ -20,6 +20,7 @@ from ablator.results.mirror import Mirror
 from ablator.results.outbox import MirrorTrial
 from ablator.results.store import Store
 from ablator.results.versions import code_state
+from ablator.rounds import Rounds, asked
 from ablator.tables import Results, drawn, journals_of
 
 if TYPE_CHECKING:
@@ -44,18 +45,20 @@ class Job:
     """One study of a run."""
 
     planned: Plan
+    asked: Plan
+    """With sequential seeds the trials alone that rows were asked for when the run began; else `planned`."""
     journals: Mapping[int, Journal]
     """By index of the search's arm."""
     trials: Mapping[str, Trial]
-    """Of the arms, by identity."""
-    earlier: frozenset[str]
-    """Identities that an earlier study of the run has as well."""
+    """Of the arms, by identity; with sequential seeds all that there may be."""
     before: Mapping[str, Record]
     """What the ledger had when the run began."""
     searches: Sequence[SearchPlan]
     """Those that are not settled."""
     mirror: Mirror
     sources: Sequence[OptunaSource] = ()
+    rounds: Rounds | None = None
+    """Of a study with sequential seeds, what gives out its trials."""
     _sampled: dict[str, _Sampled] = dataclasses.field(default_factory=dict, init=False)
     """Trials of the searches, by identity, as far as their journals were read."""
     _read: dict[int, int] = dataclasses.field(default_factory=dict, init=False)
@@ -67,7 +70,8 @@ class Job:
 
     @property
     def missing(self) -> list[Trial]:
-        return [trial for identity, trial in self.trials.items() if identity not in self.before]
+        """Trials without a record; of sequential seeds those of the round that comes first."""
+        return [trial for identity, trial in self.asked.unique().items() if identity not in self.before]
 
     @property
     def todo(self) -> list[Trial]:
@@ -123,23 +127,18 @@ def jobs_of(plans: Sequence[Plan], store: Store, mlflow: str | None, repair: boo
     ]
     _check_checkpoints(store, _open_trials(plans, journals, before, searches), repair=repair)
     code = code_state()
-    seen: set[str] = set()
-    jobs = []
-    for index, planned in enumerate(plans):
-        trials = planned.unique()
-        jobs.append(
-            Job(
-                planned=planned,
-                journals=journals[index],
-                trials=trials,
-                earlier=frozenset(trials.keys() & seen),
-                before=before[index],
-                searches=searches[index],
-                mirror=Mirror(store, mlflow, planned.study.study, code=code),
-            )
+    return [
+        Job(
+            planned=planned,
+            asked=asked(planned, before[index]),
+            journals=journals[index],
+            trials=planned.unique(),
+            before=before[index],
+            searches=searches[index],
+            mirror=Mirror(store, mlflow, planned.study.study, code=code),
         )
-        seen |= trials.keys()
-    return jobs
+        for index, planned in enumerate(plans)
+    ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

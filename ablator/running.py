@@ -18,7 +18,8 @@ from ablator.plan.planning import Plan
 from ablator.plan.plugins import sources
 from ablator.plan.trial import ticket_of
 from ablator.results.store import Store
-from ablator.tables import Results, Summary, collect, linked, mode_of, summarise
+from ablator.rounds import Rounds, mode_of
+from ablator.tables import Results, Summary, collect, linked, summarise
 
 if TYPE_CHECKING:
     from ablator.scheduling.cluster import Resources
@@ -50,11 +51,14 @@ def run_plans(
     upstream = upstream_of(jobs, store, mlflow, repair)
     try:
         outcome = _sweep(jobs, upstream, store, resources, execution, on_event)
-        found = []
-        for job in jobs:
-            results = collect(job.planned, store, job.journals, profile, overrides)
+        found = [collect(job.planned, store, job.journals, profile, overrides) for job in jobs]
+        for job, results in zip(jobs, found, strict=True):
             mirror_all(job, results)
-            found.append(dataclasses.replace(results, summary=outcome.summary(jobs, job)))
+        plans = [results.plan for results in found]
+        found = [
+            dataclasses.replace(results, summary=outcome.summary(jobs, plans, number))
+            for number, results in enumerate(found)
+        ]
         mirror_upstream(jobs, upstream)
     except BaseException:
         # What MLflow has not got is in the outbox; whoever interrupts does not want to wait for it.
@@ -88,27 +92,28 @@ class _Outcome:
     counted: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Of the started ones those that were trained beside what is planned, and for which study."""
 
-    def summary(self, jobs: Sequence[Job], job: Job) -> Summary:
-        """The account of one study."""
+    def summary(self, jobs: Sequence[Job], plans: Sequence[Plan], number: int) -> Summary:
+        """The account of one study; `plans` are those of the jobs as they ended, with the trials that were
+        asked for."""
+        trials = [planned.unique().keys() for planned in plans]
         own: dict[str, str] = {}
         others: dict[str, str] = {}
         for identity, status in self.statuses.items():
             if identity in self.counted:
                 continue
             source = self.asked.get(identity)
-            if source is None:
-                owner = next(j for j in jobs if identity in j.trials)
-            else:
-                owner = next(j for j in jobs if source in j.sources)
-            (own if owner is job else others)[identity] = status
+            searched = [i for i, job in enumerate(jobs) if source is not None and source in job.sources]
+            owner = searched[0] if searched else next(i for i, ids in enumerate(trials) if identity in ids)
+            (own if owner == number else others)[identity] = status
+        job = jobs[number]
         return summarise(
-            job.planned,
-            before=job.before,
+            plans[number],
+            before=job.before.keys() & trials[number],
             own=own,
             others=others,
             answers=[status for source, status in self.answers if source in job.sources],
             searches=job.searches,
-            shared=len(job.earlier),
+            shared=len(trials[number] & set().union(*trials[:number])),
             needed=sum(self.counted.get(identity) == job.name for identity in self.statuses),
         )
 
@@ -140,11 +145,15 @@ def _sweep(
         job.sources = [OptunaSource(s, job.journals[s.arm], metric=metric, mode=mode) for s in job.searches]
         for source in job.sources:
             source.observe(known)
+    on_event = watch(jobs, upstream, store, on_event)
+    for job in busy:
+        if job.planned.sequential is not None:
+            job.rounds = Rounds(job.planned, store, on_event)
     outcome = sweep(
         [*_upstream_phases(busy, upstream), *_phases(busy, upstream, measured_alone=resources.slots is None)],
         store=store,
         settings=SweepSettings(resources=resources, execution=execution or Execution()),
-        on_event=watch(jobs, upstream, store, on_event),
+        on_event=on_event,
     )
     return _Outcome(
         statuses=outcome.statuses,
@@ -222,14 +231,17 @@ def _phase(
 ) -> Phase:
     from ablator.scheduling.sweep import EarlyStop, Phase
 
-    tickets = {trial.identity: ticket_of(trial) for job in jobs for trial in job.missing}
+    fixed = [job for job in jobs if job.rounds is None]
+    rounds = [job.rounds for job in jobs if job.rounds is not None]
+    tickets = {trial.identity: ticket_of(trial) for job in fixed for trial in job.missing}
     first = jobs[0].planned
     stop = first.stop
     epochs = max(trial.spec.train.all_epochs for job in jobs for trial in job.todo)
     return Phase(
         tickets=[ticket for identity, ticket in tickets.items() if identity not in planned],
-        sources=[source for job in jobs for source in job.sources],
-        samples=sum(search.samples * len(search.seeds) for job in jobs for search in job.searches),
+        sources=[*rounds, *(source for job in jobs for source in job.sources)],
+        samples=sum(one.width for one in rounds)
+        + sum(search.samples * len(search.seeds) for job in jobs for search in job.searches),
         metric=first.study.report.metric,
         mode=mode_of(first),
         stop=EarlyStop(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ablator.contracts.record import Record
 from ablator.plan.planning import Plan
@@ -21,10 +21,8 @@ from ablator.report.writing import write_bound, write_page, write_report
 from ablator.results.journal import Journal, Sample
 from ablator.results.links import run_links
 from ablator.results.store import Store
+from ablator.rounds import asked, design_of, mode_of
 from ablator.study.folder import name_together
-
-_COSTS = ("ms_", "spread_ms_", "memory_mb_")
-"""What names of measured times and memory begin with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,8 @@ class Summary:
     """What a run came to, in trials. planned = completed + failed + diverged + pruned + cached + missing."""
 
     planned: int
-    """Different trials of the arms, and every sample (times seeds) of the searches."""
+    """Different trials of the arms (with sequential seeds those that rows were asked for), and every sample
+    (times seeds) of the searches."""
     trained: int
     """Trials that this run started."""
     completed: int
@@ -70,6 +69,7 @@ class Results:
     """A study's table, and what is behind it."""
 
     plan: Plan
+    """With sequential seeds the trials alone that rows were asked for."""
     table: Table
     records: Mapping[str, Record]
     """By identity; failures included."""
@@ -120,9 +120,12 @@ def collect(
 ) -> Results:
     """The table of all that the store has of a plan, and its written files. The summary is empty: what a
     run came to, only the run knows. Raises StoreError."""
+    whole = planned
     samples = {search.arm: journals[search.arm].read()[: search.samples] for search in planned.searches}
     drawn = {i for arm in samples.values() for sample in arm for i in sample.identities}
-    records = found_records(store, {*planned.unique(), *drawn})
+    records = found_records(store, {*whole.unique(), *drawn})
+    planned = asked(whole, records)
+    records = {i: records[i] for i in (*planned.unique(), *drawn) if i in records}
     metric, mode = planned.study.report.metric, mode_of(planned)
     tables: list[SearchTable] = []
     best: list[RowSpec] = []
@@ -132,7 +135,7 @@ def collect(
         tables.append(dataclasses.replace(found, dimensions=search.space.dimensions))
         reported = planned.reported.get(search.label, {})
         best += _best_row(search, tables[-1], samples[search.arm], reported)
-    table = build_table(table_spec(planned, profile, overrides, best), records, tables)
+    table = build_table(table_spec(planned, profile, overrides, best, whole), records, tables)
     table = dataclasses.replace(table, links=run_links(store, planned.study.study, records))
     files = write_report(table, store.reports(planned.study.study) / planned.profile)
     nothing = Summary(
@@ -186,17 +189,18 @@ def _resolved(trials: Sequence[Trial]) -> dict[str, Any]:
     return {key: value for key, value in dotted(spec).items() if key != "seed"}
 
 
-def mode_of(planned: Plan) -> Literal["max", "min"]:
-    """Whether more of the study's metric is better: not of losses, times and memory."""
-    metric = planned.study.report.metric
-    return "min" if metric.endswith("loss") or metric.startswith(_COSTS) else "max"
-
-
 def table_spec(
-    planned: Plan, profile: str | None, overrides: Sequence[str], best: Sequence[RowSpec]
+    planned: Plan,
+    profile: str | None,
+    overrides: Sequence[str],
+    best: Sequence[RowSpec] = (),
+    whole: Plan | None = None,
 ) -> TableSpec:
-    """How the plan's table reads: its arms, then the `best` rows of its searches."""
+    """How the plan's table reads: its arms, then the `best` rows of its searches. `whole` is the plan with
+    all trials, where this one has only those that were asked for."""
     study = planned.study
+    there = planned.unique()
+    spared = [trial for identity, trial in (whole or planned).unique().items() if identity not in there]
     rows = [
         RowSpec(
             label=arm.label,
@@ -207,6 +211,7 @@ def table_spec(
             against=arm.against,
             removes=arm.removes,
             resolved=_resolved(planned.of(arm)),
+            spared=sum(trial.arm == arm.index for trial in spared),
         )
         for arm in planned.arms
         if arm.kind != "search"
@@ -223,6 +228,7 @@ def table_spec(
         columns=study.report.columns,
         interactions=tuple(InteractionSpec(label=i.label, terms=i.terms) for i in planned.interactions),
         test=study.report.test or "paired_t",
+        sequential=design_of(planned),
         baseline=study.baseline.label,
         rows=(*rows, *best),
         notes=(*planned.notes, *((study.report.note,) if study.report.note else ())),

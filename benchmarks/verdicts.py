@@ -158,7 +158,7 @@ def sequential(studies: Studies, index: int, tried_R: IntArray, design: Sequenti
         )
         for row, tried in enumerate(tried_R)
     }
-    decisions = decide(arms, design=design, mode="max")
+    decisions = decide(arms, design=design)
     assert not any(one.open for one in decisions.values()), "the rounds went on until none was open"
     return [one.comparison for one in decisions.values()]
 

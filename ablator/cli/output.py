@@ -86,9 +86,12 @@ class Ahead:
 
     @classmethod
     def of(cls, plans: Sequence[Plan], store: Store) -> Ahead:
-        """Counted from the ledger's names alone."""
+        """Counted from the ledger's names alone; of sequential seeds what the first round asks for, by their
+        records."""
         from ablator.report.planned import verb
+        from ablator.rounds import asked_in
 
+        plans = [asked_in(planned, store) for planned in plans]
         each = [planned.unique().keys() for planned in plans]
         different = set().union(*each)
         known = store.ledger.identities()

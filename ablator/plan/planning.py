@@ -10,15 +10,22 @@ from typing import Any, Literal
 from ablator.contracts.inline import inline_table
 from ablator.errors import SettingError
 from ablator.plan.captions import profile_notes, reported_values
-from ablator.plan.comparing import Interaction, check_row, check_test, design_notes, interactions
+from ablator.plan.comparing import (
+    Interaction,
+    check_row,
+    check_test,
+    design_notes,
+    interactions,
+)
 from ablator.plan.plugins import Plugin
 from ablator.plan.rows import Rows, rows_of
 from ablator.plan.searching import SearchPlan, check_space
+from ablator.plan.sequential import check_sequential
 from ablator.plan.spec import TrialSpec, trains
 from ablator.plan.trial import Fingerprint, Trial
 from ablator.plan.upstream import TrialMaker
 from ablator.study.overlay import value_text
-from ablator.study.schema import Design, Stop, Study, seed_list
+from ablator.study.schema import Design, Seeds, SequentialSeeds, Stop, Study, seed_list, seeds_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,9 +57,12 @@ class Plan:
     profile: str
     arms: tuple[Arm, ...]
     trials: tuple[Trial, ...]
-    """Arms in order, seeds within each; searches draw theirs later."""
+    """Arms in order, seeds within each; searches draw theirs later. With sequential seeds all that there may
+    be: `ablator.rounds` says which of them are asked for."""
     searches: tuple[SearchPlan, ...]
     seeds: tuple[int, ...]
+    sequential: SequentialSeeds | None = None
+    """Rows get seeds one at a time while their question is open; None: all rows have all `seeds`."""
     stop: Stop | None
     reported: dict[str, dict[str, float | str]]
     """Label to the source's own values by metric; NaN for a run that diverged there, OOM for one that did
@@ -70,8 +80,8 @@ class Plan:
             (arm.label, _said_of(arm), arm.against or "", str(len(self.of(arm)) or "drawn"))
             for arm in self.arms
         ]
-        seeds = f"seeds {', '.join(map(str, self.seeds))}"
-        trials = f"{len(self.unique())} trials"
+        seeds = seeds_text(self.sequential or self.seeds)
+        trials = f"{'up to ' if self.sequential else ''}{len(self.unique())} trials"
         return inline_table(
             ("row", "sets", "against", "trials"),
             rows,
@@ -118,6 +128,7 @@ def plan(
     _seeds(rows.study.seeds, where)
     seeds = _seeds(scale.seeds, where)
     untested = check_test(rows.study.report, seeds, overrides, where)
+    sequential = scale.seeds if isinstance(scale.seeds, SequentialSeeds) else None
     maker = TrialMaker(fingerprint, profile, overrides)
     arms: list[Arm] = []
     trials: list[Trial] = []
@@ -148,6 +159,8 @@ def plan(
                 design=row.block.design,
             )
         )
+    if sequential is not None:
+        check_sequential(sequential, trials, searches, scale.stop, rows.study.report, where)
     return Plan(
         study=rows.study,
         profile=scale.name,
@@ -155,6 +168,7 @@ def plan(
         trials=tuple(trials),
         searches=tuple(searches),
         seeds=seeds,
+        sequential=sequential,
         stop=scale.stop,
         reported=reported_values(rows.study, [arm.label for arm in arms], where),
         notes=(*profile_notes(scale, rows.declared), *design_notes(rows.declared), *untested),
@@ -176,8 +190,13 @@ def _trials(index: int, rows: Rows, spec: TrialSpec, seeds: Iterable[int], maker
     ]
 
 
-def _seeds(said: int | tuple[int, ...], where: str) -> tuple[int, ...]:
+def _seeds(said: Seeds, where: str) -> tuple[int, ...]:
     seeds = seed_list(said)
+    if isinstance(said, SequentialSeeds) and said.max < said.min:
+        raise SettingError(
+            f"{where}: seeds.max {said.max} is below seeds.min {said.min}; every row begins with `min` seeds "
+            "and gets up to `max`, such as {min: 3, max: 12, until: resolved}"
+        )
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise SettingError(f"{where}: seeds: must be different whole numbers from 0 on, not {list(seeds)}")
     return seeds

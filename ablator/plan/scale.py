@@ -17,7 +17,7 @@ from ablator.plan.spec import SECTIONS, has_section, optional_sections, resolve,
 from ablator.study import yaml
 from ablator.study.overlay import apply, flatten, overlaps, value_text
 from ablator.study.references import moved, reference
-from ablator.study.schema import Profile, Stop, Study, stopping
+from ablator.study.schema import Profile, Seeds, Stop, Study, stopping
 from ablator.study.validation import validate
 
 DEFAULT_PROFILE = "paper"
@@ -39,7 +39,7 @@ class Scale:
     """Optional sections that no row of the study has, and that an override therefore switches on."""
     idle: tuple[str, ...] = ()
     """Overrides that no row has a use for, because none trains."""
-    seeds: int | tuple[int, ...]
+    seeds: Seeds
     samples: int | None
     stop: Stop | None
 
@@ -231,7 +231,9 @@ def _overrides(texts: Sequence[str], declared: Iterable[Row], folder: Path) -> d
         where = f"--set {text}"
         if not equals or not key.strip():
             raise SettingError(f"{where}: write --set key=value, such as --set train.epochs=10")
-        own = flatten({key.strip(): moved(yaml.parse(value, where), Path(), folder)}, where)
+        said = {key.strip(): moved(yaml.parse(value, where), Path(), folder)}
+        # Sequential seeds are a mapping, and no section of the spec.
+        own = said if said.keys() <= _COUNTS else flatten(said, where)
         if not own.keys() <= _COUNTS:
             # By itself, so that the error names this text; with its row it is checked again.
             resolve(apply({}, own, where), where, part=True)

@@ -89,7 +89,8 @@ def _crossing_next(
         if not crossed and later is not None:
             sine = np.clip(radius[:, None] * np.sin(psi) / math.sqrt(pairs + 1), -1.0, 1.0)
             density *= later(np.minimum(np.abs(np.arcsin(sine)), edge))
-        chance += (density @ weights) * (stop - start) / 2.0
+        # No matrix product: BLAS would spread so small a one over threads that wait for each other.
+        chance += (density * weights).sum(axis=-1) * (stop - start) / 2.0
     return chance
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
 
@@ -9,12 +10,13 @@ import numpy as np
 
 from ablator.contracts.record import Record
 from ablator.errors import SettingError, nearest
-from ablator.report import claims, statistics
+from ablator.report import claims, sequential, statistics
 from ablator.report.costs import count_size, measure, trial_seconds
 from ablator.report.formatting import reason
 from ablator.report.interactions import Measured, build_interactions
 from ablator.report.origins import origins
 from ablator.report.search import SearchTable
+from ablator.report.sequential import SequentialDesign
 from ablator.report.spending import spend
 from ablator.report.statistics import Comparison, Paired
 from ablator.report.table import STATUSES, Account, Cell, Further, Reported, Row, RowSpec, Table, TableSpec
@@ -33,7 +35,7 @@ def build_table(
     values = [{cell.seed: cell.value for cell in row if cell.value is not None} for row in cells]
     partners = _partners(spec, order)
     compared = _compare(spec, order, partners, cells, values)
-    further = {metric: _further(metric, order, partners, cells, records) for metric in spec.columns}
+    further = {metric: _further(spec, metric, order, partners, cells, records) for metric in spec.columns}
     found = [_found(row, records) for row in order]
     notes = [
         _row_notes(row_cells, row_found, values[partner], row.chosen_from)
@@ -69,15 +71,23 @@ def build_table(
         spec=spec,
         rows=tuple(rows),
         footnotes=footnotes,
-        notes=(*spec.notes, *_scale_note(spec)),
+        notes=(*spec.notes, *_scale_note(spec), *_sequential_notes(spec)),
         account=account(spec, records),
         versions=_versions(used),
         seconds=math.fsum(trial_seconds(record) for record in used),
         searches=tuple(searches),
         interactions=build_interactions(
-            spec.interactions, _measured(rows, spec.metric), mode=spec.mode, tested=spec.test != "none"
+            spec.interactions,
+            _measured(rows, spec.metric),
+            mode=spec.mode,
+            tested=spec.test != "none" and spec.sequential is None,
         ),
-        spending=spend(used, [identity for row in spec.rows for _, identity in row.identities], searches),
+        spending=spend(
+            used,
+            [identity for row in spec.rows for _, identity in row.identities],
+            searches,
+            [(found[index], row.spared) for index, row in enumerate(order) if row.spared],
+        ),
         origins=origins(used),
     )
 
@@ -157,6 +167,7 @@ def _lacks(key: str, metric: str, label: str, seed: int, record: Record) -> Sett
 
 
 def _further(
+    spec: TableSpec,
     metric: str,
     order: Sequence[RowSpec],
     partners: Sequence[int],
@@ -164,7 +175,9 @@ def _further(
     records: Mapping[str, Record],
 ) -> list[Further]:
     """A further metric of every row. Its tests are a family of their own: each column answers its own
-    question, and none of them decides the verdict (Bender & Lange 2001)."""
+    question, and none of them decides the verdict (Bender & Lange 2001). With sequential seeds the main
+    metric decides how many there are, so that the others have intervals of rows that may stop early, and no
+    test."""
     numbers = [_numbers(metric, row, records) for row in order]
     paired: list[Paired | None] = []
     for row, row_cells, partner, (values, _) in zip(order, cells, partners, numbers, strict=True):
@@ -173,6 +186,8 @@ def _further(
             continue
         pair = statistics.compare(values, numbers[partner][0], bootstrap=False)
         untested = _selected(row, row_cells) or any(cell.status == "diverged" for cell in row_cells)
+        if spec.sequential is not None:
+            pair = dataclasses.replace(sequential.widened(pair), p=None)
         paired.append(statistics.selected(pair) if untested else pair)
     adjusted = statistics.holm([pair.p if pair else None for pair in paired])
     return [
@@ -221,6 +236,8 @@ def _compare(
     values: Sequence[Mapping[int, float]],
 ) -> list[Comparison | None]:
     """One family of tests over the whole table, whichever baseline a row has."""
+    if spec.sequential is not None:
+        return _compare_sequential(spec, spec.sequential, order, partners, cells, values)
     arms = [index for index, partner in enumerate(partners) if partner != index]
     paired = [statistics.compare(values[index], values[partners[index]]) for index in arms]
     tested = spec.test != "none"
@@ -244,6 +261,58 @@ def _compare(
         )
         compared[index] = claims.in_words(judged, spec.mode, removes=row.removes, tested=tested)
     return compared
+
+
+def _compare_sequential(
+    spec: TableSpec,
+    plan: SequentialDesign,
+    order: Sequence[RowSpec],
+    partners: Sequence[int],
+    cells: Sequence[Sequence[Cell]],
+    values: Sequence[Mapping[int, float]],
+) -> list[Comparison | None]:
+    """The same of a study whose rows got their seeds one at a time, by the looks that were taken."""
+    arms = {}
+    for index, partner in enumerate(partners):
+        if partner == index:
+            continue
+        row = order[index]
+        reported = _reported(row.reported, order[partner].reported).get(spec.metric)
+        arms[row.label] = sequential.Arm(
+            values=values[index],
+            baseline=values[partner],
+            tried=len(cells[index]),
+            expected=reported.delta if reported else None,
+            diverged=sum(cell.status == "diverged" for cell in cells[index]),
+            pruned=sum(cell.status == "pruned" for cell in cells[index]),
+            mode=claims.claimed_mode(spec.mode, removes=row.removes),
+        )
+    decided = sequential.decide(arms, design=plan)
+    return [
+        claims.in_words(decided[row.label].comparison, spec.mode, removes=row.removes, tested=True)
+        if row.label in decided
+        else None
+        for row in order
+    ]
+
+
+def _sequential_notes(spec: TableSpec) -> list[str]:
+    if spec.sequential is None:
+        return []
+    plan = spec.sequential
+    notes = [
+        f"Sequential seeds: {plan.least} for every row, then one more at a time, up to {plan.most}, where "
+        "the question was open. p is valid however often it was looked at (O'Brien–Fleming boundary for t "
+        "statistics, Holm-adjusted: group-sequential Holm), and intervals are t intervals at "
+        f"{100 * (1 - sequential.STOPPED_LEVEL):.0f} %, which hold 95 % where rows stop early."
+    ]
+    if spec.columns or spec.interactions:
+        kinds = {"further metrics": spec.columns, "interactions": spec.interactions}
+        also = " and ".join(kind for kind, there in kinds.items() if there)
+        notes.append(
+            f"The main metric decided how many seeds there are, so that {also} are described and not tested."
+        )
+    return notes
 
 
 def _measured(rows: Sequence[Row], metric: str) -> dict[str, Measured]:

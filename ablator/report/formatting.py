@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ablator.report.table import STATUSES, Further, Row, Table
+from ablator.report.table import STATUSES, Further, Row, Table, TableSpec
 
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 ARROWS = {"max": "↑", "min": "↓"}
@@ -159,15 +159,21 @@ def studies_text(tables: Sequence[Table]) -> str:
     return f"{count}, {holes} of them with holes" if holes else count
 
 
-def rule() -> str:
+def rule(spec: TableSpec) -> str:
     """What Δ, interval, p and the verdicts mean, for readers of the table."""
+    if spec.sequential is None:
+        test = "with its 95 % t interval; p: two-sided paired t test, Holm-adjusted over the table."
+    else:
+        test = (
+            "with an interval that holds 95 % where rows stop early; p: two-sided, paired, valid at every "
+            "look, Holm-adjusted over the table."
+        )
     return (
         "Mean ± standard deviation over the n completed seeds. Δ: mean difference from the baseline (the one "
-        "under `against`, where there is that column), paired by seed, with its 95 % t interval; p: two-"
-        "sided paired t test, Holm-adjusted over the table. Supported: better with p below 0.05. Not "
-        "supported: worse with p below 0.05, or the interval rules out the difference that the source "
-        "reports (or, without one, a large effect). Underpowered: the seeds are too few, or vary too much, "
-        "for either. A row with a diverged seed is not supported. FLOPs are counted as "
+        f"under `against`, where there is that column), paired by seed, {test} Supported: better with p "
+        "below 0.05. Not supported: worse with p below 0.05, or the interval rules out the difference that "
+        "the source reports (or, without one, a large effect). Underpowered: the seeds are too few, or vary "
+        "too much, for either. A row with a diverged seed is not supported. FLOPs are counted as "
         "multiply-adds, as papers print them."
     )
 

@@ -37,7 +37,7 @@ def render_markdown(table: Table, costs: bool = True) -> str:
     ]
     parts += ["  \n".join(notes)] if notes else []
     parts += [escape(note) for note in table.notes]
-    parts += [escape(formatting.rule()), f"{table.account.line()}."]
+    parts += [escape(formatting.rule(spec)), f"{table.account.line()}."]
     if costs and table.seconds:
         parts.append(f"Training and evaluation took {formatting.duration(table.seconds)} in all.")
     if spec.command:

@@ -124,6 +124,11 @@ def time_lines(table: Table) -> list[tuple[str, str, str]]:
     if spent.stopped_trials:
         left = f"{spent.stopped_epochs} epochs of {spent.stopped_trials} trials"
         lines.append(("saved by early stopping", spent.stopped, left))
+    if spent.decided_trials:
+        whole = spent.trials + spent.decided_trials
+        share = f"{100 * spent.decided_trials / whole:.0f} %"
+        part = f"{spent.decided_trials} of the fixed design's {whole} trials ({share})"
+        lines.append(("saved by sequential seeds", spent.decided, part))
     return [(what, formatting.duration(seconds), remark) for what, seconds, remark in lines]
 
 

@@ -79,7 +79,15 @@ def total_line(plan: Plan, priced: Sequence[Priced]) -> str:
         text += f" ({len(priced) - len(one_each)} equal to another row's)"
     samples = sum(search.samples * len(search.seeds) for search in plan.searches)
     text += f", and up to {samples} of searches" if samples else ""
-    return text + _cost_text(todo)
+    if plan.sequential is None:
+        return text + _cost_text(todo)
+    said, to = plan.sequential, verb([plan])
+    begun = [item for item in todo if item.trial.seed in plan.seeds[: said.min]]
+    return (
+        f"sequential seeds: {said.min} a row at first, {len(begun)} to {to}{_cost_text(begun)}\n"
+        f"then one more at a time where a row is not decided, up to {said.max}: at most "
+        f"{text}{_cost_text(todo)}"
+    )
 
 
 def bound_line(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +69,8 @@ class Arm:
     """The difference that the source reports."""
     diverged: int = 0
     pruned: int = 0
+    mode: Mode = "max"
+    """The direction in which the row's claim lies."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,39 +84,91 @@ class Decision:
     that may stop early; the rest is as in a fixed design. A row that is open is *underpowered* so far."""
 
 
-def plan_rounds(seeds: Sequence[int], design: SequentialDesign) -> list[tuple[int, ...]]:
-    """The seeds of each round, were no row ever decided: first `least` together, then one at a time."""
-    used = tuple(seeds[: design.most])
-    return [used[: design.least], *((seed,) for seed in used[design.least :])]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Known:
+    """What the trials of one row have come to, of all seeds that it may have."""
+
+    values: Mapping[int, float]
+    """Seed to metric, of completed trials."""
+    ended: Collection[int]
+    """Seeds whose trial has an outcome, whichever."""
+    lost: Collection[int] = ()
+    """Of these the ones that diverged or were pruned."""
+    against: str | None = None
+    """The row that it is compared with; None for a baseline."""
+    mode: Mode = "max"
 
 
-def next_round(
-    decisions: Mapping[str, Decision], tried: Mapping[str, int], rounds: Sequence[tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """The seeds that each open row is to train next, its baseline with it, where that has not trained them;
-    `tried` is how many seeds of `rounds` each row was asked for. Rows that failed in a seed go on to the next
-    one as all others do. Empty when the study is resolved."""
-    seeds = [seed for one in rounds for seed in one]
-    first = len(rounds[0])
-    return {
-        row: tuple(seeds[tried[row] : max(first, tried[row] + 1)])
-        for row, decision in decisions.items()
-        if decision.open
-    }
+def asked_for(rows: Mapping[str, Known], seeds: Sequence[int], design: SequentialDesign) -> dict[str, int]:
+    """How many of `seeds`, the first so many, every row has been asked for: `design.least` at first and then,
+    each time that all that was asked for has an outcome, one more for every open row. A row has at least as
+    many as those that are compared with it.
+
+    Decisions are made again from the first round on, so that they depend on the values alone and not on the
+    order in which these came: the same values ask for the same seeds, whether they were trained for this
+    study or lay there before.
+    """
+    asked = dict.fromkeys(rows, design.least)
+    while True:
+        tried = {name: seeds[:count] for name, count in asked.items()}
+        if any(seed not in row.ended for name, row in rows.items() for seed in tried[name]):
+            return asked
+        arms = {
+            name: Arm(
+                values=_first(row.values, tried[name]),
+                baseline=_first(rows[row.against].values, tried[row.against]),
+                tried=len(tried[name]),
+                diverged=sum(seed in row.lost for seed in tried[name]),
+                mode=row.mode,
+            )
+            for name, row in rows.items()
+            if row.against is not None
+        }
+        more = still_open(arms, design=design) if arms else []
+        if not more:
+            return asked
+        for name in more:
+            count = asked[name] + 1
+            above: str | None = name
+            while above is not None and asked[above] < count:
+                asked[above] = count
+                above = rows[above].against
 
 
-def decide(arms: Mapping[str, Arm], *, design: SequentialDesign, mode: Mode) -> dict[str, Decision]:
+def _first(values: Mapping[int, float], seeds: Sequence[int]) -> dict[int, float]:
+    return {seed: values[seed] for seed in seeds if seed in values}
+
+
+def still_open(arms: Mapping[str, Arm], *, design: SequentialDesign) -> list[str]:
+    """Which rows want one more seed: those that `decide` finds open."""
+    seen, lost_R = _looked(arms, design)
+    closed_R = lost_R | (seen.holm < ALPHA) | seen.hopeless
+    return [
+        name
+        for (name, arm), closed in zip(arms.items(), closed_R, strict=True)
+        if not closed and arm.tried < design.most
+    ]
+
+
+def _looked(arms: Mapping[str, Arm], design: SequentialDesign) -> tuple[Looked, BoolArray]:
+    """One look at all rows, and which of them are lost."""
+    law = design.law
+    t_RK = np.stack([_t_by_look(arm, law) for arm in arms.values()])
+    pairs = [min(len(_shared(arm)), design.most) for arm in arms.values()]
+    lost_R = np.array([bool(arm.diverged or arm.pruned) for arm in arms.values()])
+    return look(law, t_RK, law.p_values(t_RK), np.array(pairs) - design.least, lost_R), lost_R
+
+
+def decide(arms: Mapping[str, Arm], *, design: SequentialDesign) -> dict[str, Decision]:
     """Where every row stands, from all values that there are; the same values give the same decisions. All
     of `arms` are one family, whether they have values or not, so that its size does not depend on them.
 
     Looks are taken in the order of the seeds' numbers, at least..most pairs; pairs beyond are left out.
     """
-    law = design.law
+    if not arms:
+        return {}
     paired = {name: _paired(arm, design) for name, arm in arms.items()}
-    t_RK = np.stack([_t_by_look(arm, law, mode) for arm in arms.values()])
-    last_R = np.array([min(paired[name].pairs, design.most) - design.least for name in arms])
-    lost_R = np.array([bool(arm.diverged or arm.pruned) for arm in arms.values()])
-    seen = look(law, t_RK, law.p_values(t_RK), last_R, lost_R)
+    seen, _ = _looked(arms, design)
     return {
         name: _decision(
             arm,
@@ -123,7 +177,6 @@ def decide(arms: Mapping[str, Arm], *, design: SequentialDesign, mode: Mode) -> 
             p_holm=float(seen.holm[index]),
             hopeless=bool(seen.hopeless[index]),
             design=design,
-            mode=mode,
             family=len(arms),
         )
         for index, (name, arm) in enumerate(arms.items())
@@ -199,11 +252,11 @@ def _paired(arm: Arm, design: SequentialDesign) -> Paired:
     return widened(compare(values, arm.baseline, bootstrap=False))
 
 
-def _t_by_look(arm: Arm, law: Boundaries, mode: Mode) -> FloatArray:
-    """t of every look, more being better; looks that are not reached hold
-    anything, and are never read."""
+def _t_by_look(arm: Arm, law: Boundaries) -> FloatArray:
+    """t of every look, positive where the row's claim holds; looks that are not reached hold anything, and
+    are never read."""
     seeds = _shared(arm)[: law.most]
-    sign = 1.0 if mode == "max" else -1.0
+    sign = 1.0 if arm.mode == "max" else -1.0
     differences = [sign * (arm.values[seed] - arm.baseline[seed]) for seed in seeds]
     padded = np.array(differences + [0.0] * (law.most - len(seeds)), dtype=np.float64)
     return t_statistics(padded, law)
@@ -217,13 +270,12 @@ def _decision(
     p_holm: float,
     hopeless: bool,
     design: SequentialDesign,
-    mode: Mode,
     family: int,
 ) -> Decision:
     tested = paired.p is not None
     found = judge(
         dataclasses.replace(paired, p=p) if tested else paired,
-        mode=mode,
+        mode=arm.mode,
         p_holm=p_holm if tested else None,
         family=family,
         expected=arm.expected,

@@ -33,11 +33,21 @@ class Spending:
     per epoch. A diverged trial's epochs are not counted: nobody decided to save them."""
     stopped_trials: int = 0
     stopped_epochs: int = 0
+    decided: float = 0.0
+    """Not spent, because rows of a sequential design were decided before their last seed: the seeds that were
+    left, each at the mean seconds of the row's own trials."""
+    decided_trials: int = 0
 
 
-def spend(used: Sequence[Record], planned: Sequence[str], searches: Sequence[SearchTable] = ()) -> Spending:
+def spend(
+    used: Sequence[Record],
+    planned: Sequence[str],
+    searches: Sequence[SearchTable] = (),
+    spared: Sequence[tuple[Mapping[int, Record], int]] = (),
+) -> Spending:
     """The account of the records `used`, each of another identity; `planned` has the identity of every cell
-    of the table, repeats included."""
+    of the table, repeats included, and `spared` the records of rows that were not asked for all seeds, with
+    how many those are."""
     seconds = {record.identity: trial_seconds(record) for record in used}
     seen: set[str] = set()
     again: list[float] = []
@@ -67,6 +77,12 @@ def spend(used: Sequence[Record], planned: Sequence[str], searches: Sequence[Sea
         ),
         stopped_trials=len(cut),
         stopped_epochs=sum(cut.values()),
+        decided=math.fsum(
+            left * statistics.fmean(seconds[record.identity] for record in records.values())
+            for records, left in spared
+            if records
+        ),
+        decided_trials=sum(left for _, left in spared),
     )
 
 

@@ -12,6 +12,7 @@ from ablator.report.costs import Cost, Size
 from ablator.report.interactions import Interaction, InteractionSpec
 from ablator.report.origins import Origin
 from ablator.report.search import SearchTable
+from ablator.report.sequential import SequentialDesign
 from ablator.report.spending import Spending
 from ablator.report.statistics import Comparison, Mode, Paired
 
@@ -39,6 +40,8 @@ class RowSpec:
     """Leaves a component out of that row: the claim under test is that it is worse."""
     resolved: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Every key of the row's resolved spec but the seed, dotted, as trained; empty where nobody says it."""
+    spared: int = 0
+    """Seeds of a sequential design that the row was not asked for."""
     chosen_from: int = 0
     """Number of points of a search of which this row is the best by the values shown here; 0 for an arm
     that was declared. A chosen row is not tested: its value is too good by selection."""
@@ -62,6 +65,8 @@ class TableSpec:
     interactions: tuple[InteractionSpec, ...] = ()
     test: Literal["paired_t", "none"] = "paired_t"
     """How differences are tested; none: not at all."""
+    sequential: SequentialDesign | None = None
+    """How rows got their seeds one at a time; None: all were planned from the start."""
     notes: tuple[str, ...] = ()
     command: str = ""
     """What a reader types to get this table again."""

@@ -105,6 +105,22 @@ class Report:
 
 
 @settings
+class SequentialSeeds:
+    """Seeds that are trained round by round, in which only rows whose question is open get one more."""
+
+    min: Annotated[int, Ge(2)] = 3
+    """Seeds that every row begins with."""
+    max: Annotated[int, Ge(2)] = 12
+    """Seeds that no row exceeds."""
+    until: Literal["resolved"] = "resolved"
+    """resolved: until a row is found to differ, has diverged, or has less than 5 % chance of being supported
+    by its last seed."""
+
+
+Seeds = Annotated[int, Ge(1)] | Annotated[tuple[int, ...], MinLen(1)] | SequentialSeeds
+
+
+@settings
 class Profile:
     """An overlay that changes a study's scale and never its question."""
 
@@ -116,7 +132,7 @@ class Profile:
     """Key to {value in the study: value here}, for keys that arms declare or that keep their default."""
     models: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     """model.name in the study to the `model` section here, in place of `set`'s keys of that section."""
-    seeds: Annotated[int, Ge(1)] | Annotated[tuple[int, ...], MinLen(1)] | None = None
+    seeds: Seeds | None = None
     """Seeds per arm instead of the study's."""
     samples: Annotated[int, Ge(1)] | None = None
     """Samples of searches instead of the study's."""
@@ -143,8 +159,9 @@ class Study:
     baseline: Baseline = dataclasses.field(default_factory=Baseline)
     arms: Annotated[tuple[Arms, ...], MinLen(1)]
     """The table's other rows, in its order."""
-    seeds: Annotated[int, Ge(1)] | Annotated[tuple[int, ...], MinLen(1)] = 3
-    """Number of seeds per arm (0, 1, ...), or the seeds themselves."""
+    seeds: Seeds = 3
+    """Number of seeds per arm (0, 1, ...), the seeds themselves, or how many at least and at most, one more
+    at a time where a row's question is open."""
     stop: Stop | Literal["asha", "median"] | None = None
     """Early stopping; null trains every trial to its end."""
     report: Report = dataclasses.field(default_factory=Report)
@@ -160,11 +177,11 @@ class Study:
         """The blocks of rows, in a notebook."""
         rows = [(self.baseline.label, "baseline", _written(self.baseline.set))]
         rows += [(arm.label, arm.design, _written(arm.set)) for arm in self.arms]
-        seeds = ", ".join(map(str, seed_list(self.seeds)))
+        seeds = seeds_text(self.seeds)
         return inline_table(
             ("rows", "design", "set"),
             rows,
-            caption=" · ".join(part for part in (self.study, self.question, f"seeds {seeds}") if part),
+            caption=" · ".join(part for part in (self.study, self.question, seeds) if part),
             notes=[self.source] if self.source else [],
         )
 
@@ -178,6 +195,15 @@ def stopping(stop: Stop | Literal["asha", "median"] | None) -> Stop | None:
     return Stop(kind=stop) if isinstance(stop, str) else stop
 
 
-def seed_list(seeds: int | tuple[int, ...]) -> tuple[int, ...]:
-    """A number of seeds as the seeds themselves."""
+def seed_list(seeds: Seeds) -> tuple[int, ...]:
+    """A number of seeds as the seeds themselves; of sequential ones all that there may be."""
+    if isinstance(seeds, SequentialSeeds):
+        return tuple(range(seeds.max))
     return tuple(range(seeds)) if isinstance(seeds, int) else seeds
+
+
+def seeds_text(seeds: Seeds) -> str:
+    """`seeds 0, 1, 2`, or `3 to 12 seeds, until resolved`."""
+    if isinstance(seeds, SequentialSeeds):
+        return f"{seeds.min} to {seeds.max} seeds, until {seeds.until}"
+    return f"seeds {', '.join(map(str, seed_list(seeds)))}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -14,10 +16,10 @@ from ablator.report.boundaries import boundaries, crossing_probability, nominal_
 from ablator.report.sequential import (
     Arm,
     Decision,
+    Known,
     SequentialDesign,
+    asked_for,
     decide,
-    next_round,
-    plan_rounds,
     t_statistics,
 )
 from ablator.report.statistics import compare, step_down
@@ -96,29 +98,76 @@ def test_the_predictive_chance_is_what_a_simulation_of_the_future_gives() -> Non
 # ---- the decisions
 
 
-def play(effects: list[float], **more: object) -> tuple[dict[str, Decision], dict[str, int]]:
-    """Round after round until every row is decided."""
-    rounds = plan_rounds(range(20), DESIGN)
-    tried = {f"row {index}": 0 for index in range(len(effects))}
-    decisions = {name: _start() for name in tried}
-    while wanted := next_round(decisions, tried, rounds):
-        for name, seeds in wanted.items():
-            tried[name] += len(seeds)
-        arms = {
-            name: arm(index, effects[index], tried[name], **more)  # type: ignore[arg-type]
-            for index, name in enumerate(tried)
+def known(effects: list[float], seeds: int = 12) -> dict[str, Known]:
+    """A baseline and rows that are so much better, whose first `seeds` trials have ended."""
+    rows = {"baseline": Known(values=_first(BASELINE, seeds), ended=range(seeds))}
+    for index, effect in enumerate(effects):
+        values = arm(index, effect, seeds).values
+        rows[f"row {index}"] = Known(values=values, ended=range(seeds), against="baseline")
+    return rows
+
+
+def _first(values: Mapping[int, float], seeds: int) -> dict[int, float]:
+    return {seed: value for seed, value in values.items() if seed < seeds}
+
+
+def play(effects: list[float]) -> tuple[dict[str, Decision], dict[str, int]]:
+    """Round after round until every row is decided: what is asked for is trained, and nothing else."""
+    rows = known(effects, 0)
+    whole = known(effects)
+    while True:
+        tried = asked_for(rows, range(12), DESIGN)
+        again = {
+            name: dataclasses.replace(
+                row, values=_first(whole[name].values, tried[name]), ended=range(tried[name])
+            )
+            for name, row in rows.items()
         }
-        decisions = decide(arms, design=DESIGN, mode="max")
-    return decisions, tried
-
-
-def _start() -> Decision:
-    return decide({"row": arm(0, 0.0, 0)}, design=DESIGN, mode="max")["row"]
+        if again == rows:
+            break
+        rows = again
+    arms = {
+        name: Arm(values=row.values, baseline=BASELINE, tried=tried[name])
+        for name, row in rows.items()
+        if row.against
+    }
+    return decide(arms, design=DESIGN), tried
 
 
 def test_rounds_begin_together_and_go_on_one_by_one() -> None:
-    rounds = plan_rounds([10, 11, 12, 13, 14, 15], SequentialDesign(least=2, most=5))
-    assert rounds == [(10, 11), (12,), (13,), (14,)]
+    assert asked_for(known([2.0, 0.25], 0), range(12), DESIGN) == {"baseline": 3, "row 0": 3, "row 1": 3}
+    assert asked_for(known([2.0, 0.25], 2), range(12), DESIGN) == {"baseline": 3, "row 0": 3, "row 1": 3}
+    after_one = asked_for(known([2.0, 0.25], 3), range(12), DESIGN)
+    assert after_one["baseline"] == 4 == max(after_one.values()), "the baseline goes with whoever is open"
+
+
+@given(st.lists(st.floats(-1.5, 2.0), min_size=1, max_size=5))
+@settings(max_examples=25, deadline=None)
+def test_what_lies_there_already_asks_for_no_more_seeds_than_training_round_by_round(
+    effects: list[float],
+) -> None:
+    decisions, tried = play(effects)
+    assert asked_for(known(effects), range(12), DESIGN) == tried
+    assert not any(one.open for one in decisions.values())
+    assert tried["baseline"] == max(tried.values())
+
+
+def test_a_row_in_a_chain_has_the_seeds_of_whoever_is_compared_with_it() -> None:
+    rows = known([2.0, 2.3])
+    rows["row 1"] = dataclasses.replace(rows["row 1"], against="row 0")
+    alone = asked_for({name: rows[name] for name in ("baseline", "row 0")}, range(12), DESIGN)
+    asked = asked_for(rows, range(12), DESIGN)
+    assert asked["row 0"] == asked["row 1"] > alone["row 0"]
+    assert asked["baseline"] == asked["row 0"]
+
+
+def test_a_failed_trial_counts_as_asked_for_and_a_diverged_one_closes_its_row() -> None:
+    rows = known([0.25])
+    gone = {seed: value for seed, value in rows["row 0"].values.items() if seed != 1}
+    failed = dataclasses.replace(rows["row 0"], values=gone)
+    assert asked_for(rows | {"row 0": failed}, range(12), DESIGN)["row 0"] > 3
+    diverged = dataclasses.replace(failed, lost=(1,))
+    assert asked_for(rows | {"row 0": diverged}, range(12), DESIGN)["row 0"] == 3
 
 
 def test_a_row_stops_when_it_is_decided_and_others_go_on() -> None:
@@ -144,7 +193,7 @@ def test_the_same_values_give_the_same_decisions_in_any_order() -> None:
         name: Arm(values=dict(reversed(one.values.items())), baseline=BASELINE, tried=6)
         for name, one in reversed(arms.items())
     }
-    assert decide(arms, design=DESIGN, mode="max") == decide(turned, design=DESIGN, mode="max")
+    assert decide(arms, design=DESIGN) == decide(turned, design=DESIGN)
 
 
 def test_less_is_better_is_the_mirror_image() -> None:
@@ -154,11 +203,12 @@ def test_less_is_better_is_the_mirror_image() -> None:
             values={seed: -value for seed, value in one.values.items()},
             baseline={seed: -value for seed, value in BASELINE.items()},
             tried=7,
+            mode="min",
         )
         for name, one in arms.items()
     }
-    there = decide(arms, design=DESIGN, mode="max")
-    here = decide(mirrored, design=DESIGN, mode="min")
+    there = decide(arms, design=DESIGN)
+    here = decide(mirrored, design=DESIGN)
     for name, one in there.items():
         assert (one.open, one.comparison.verdict, one.comparison.p_holm) == (
             here[name].open,
@@ -168,22 +218,22 @@ def test_less_is_better_is_the_mirror_image() -> None:
 
 
 def test_a_failed_seed_delays_a_look_and_a_diverged_one_ends_the_row() -> None:
-    failed = decide({"row": arm(0, 2.0, 4, lost=(1, 2))}, design=DESIGN, mode="max")["row"]
+    failed = decide({"row": arm(0, 2.0, 4, lost=(1, 2))}, design=DESIGN)["row"]
     assert failed.open
     assert (failed.comparison.pairs, failed.comparison.p_holm) == (2, 1.0)
     whole = arm(0, 2.0, 4, lost=(3,))
     diverged = Arm(values=whole.values, baseline=BASELINE, tried=4, diverged=1)
-    both = decide({"row": diverged, "other": arm(1, 2.0, 4)}, design=DESIGN, mode="max")
+    both = decide({"row": diverged, "other": arm(1, 2.0, 4)}, design=DESIGN)
     assert not both["row"].open
     assert both["row"].comparison.reason == "diverged in 1 of 4 seeds"
-    alone = decide({"other": arm(1, 2.0, 4)}, design=DESIGN, mode="max")["other"].comparison
+    alone = decide({"other": arm(1, 2.0, 4)}, design=DESIGN)["other"].comparison
     # The diverged row stays in the family, so that its size does not depend on the values.
     assert both["other"].comparison.p_holm == pytest.approx(2 * (alone.p_holm or 0.0))
 
 
 def test_seeds_run_out_and_the_row_is_closed() -> None:
     values = arm(0, 0.2, 12, lost=(4, 5, 6))
-    found = decide({"row": values}, design=DESIGN, mode="max")["row"]
+    found = decide({"row": values}, design=DESIGN)["row"]
     assert not found.open
     assert "9 pairs of 12 planned" in found.comparison.reason
 
@@ -191,7 +241,7 @@ def test_seeds_run_out_and_the_row_is_closed() -> None:
 def test_intervals_of_a_row_that_may_stop_early_are_wider() -> None:
     one = arm(0, 1.0, 5)
     whole = compare(one.values, one.baseline)
-    early = decide({"row": one}, design=DESIGN, mode="max")["row"].comparison
+    early = decide({"row": one}, design=DESIGN)["row"].comparison
     for low, high in (("low", "high"), ("effect_low", "effect_high")):
         assert getattr(early, low) < getattr(whole, low) < getattr(whole, high) < getattr(early, high)
     assert (early.p or 0.0) > (whole.p or 1.0), "looking more often costs"
