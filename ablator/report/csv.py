@@ -95,7 +95,8 @@ def _specs(table: Table) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _spec(table: Table) -> dict[str, Any]:
     shown = {"study", "question", "source", "profile", "metric", "mode", "baseline", "command"}
-    return {key: value for key, value in vars(table.spec).items() if key in shown}
+    plain = {key: value for key, value in vars(table.spec).items() if key in shown}
+    return plain | ({"sequential": as_plain(table.spec.sequential)} if table.spec.sequential else {})
 
 
 def _line(table: Table, row: Row, costs: bool) -> dict[str, Any]:
