@@ -1,6 +1,6 @@
 """What the statistics promise, counted over synthetic studies whose truth is known.
 
-    python benchmarks/verdicts.py                                # 10,000 studies, about ten minutes
+    python benchmarks/verdicts.py                                # 10,000 studies, some minutes
     python benchmarks/verdicts.py --studies 500                  # half a minute
     python benchmarks/verdicts.py --page docs/statistics.md      # put the figures into the page
 
@@ -25,7 +25,7 @@ from scipy import stats
 
 from ablator.report import statistics
 from ablator.report.effects import ALPHA, BOOTSTRAP_PAIRS, bootstrap_interval
-from ablator.report.sequential import Arm, SequentialDesign, decide, look, t_statistics
+from ablator.report.sequential import Arm, SequentialDesign, decide, look, looks_at
 from ablator.report.statistics import LARGE_EFFECT, Comparison
 
 FloatArray = npt.NDArray[np.float64]
@@ -131,14 +131,15 @@ def stopping(studies: Studies, design: SequentialDesign) -> IntArray:
     there_SRN = np.isfinite(studies.differences)
     # Differences that are there first, in the order of their seeds.
     order = np.argsort(~there_SRN, axis=-1, kind="stable")
-    t_SRK = t_statistics(np.nan_to_num(np.take_along_axis(studies.differences, order, -1)), law)
-    p_SRK = law.p_values(t_SRK)
+    differences_SRN = np.nan_to_num(np.take_along_axis(studies.differences, order, -1))
+    expected_S = np.array([math.nan if one is None else one for one in studies.expected])
+    looks = looks_at(differences_SRN, np.broadcast_to(expected_S[:, None], studies.truth.shape), law)
     pairs_SRN = there_SRN.cumsum(-1)
     tried = np.full(studies.truth.shape, design.least)
     while True:
         last = np.take_along_axis(pairs_SRN, tried[..., None] - 1, -1)[..., 0] - design.least
         lost = studies.diverged < tried
-        seen = look(law, t_SRK, p_SRK, last, lost)
+        seen = look(law, looks, last, lost)
         open_ = ~(lost | seen.hopeless | (seen.holm < ALPHA)) & (tried < design.most)
         if not open_.any():
             return tried
@@ -268,13 +269,12 @@ def null_errors(studies: int, design: SequentialDesign, seed: int) -> dict[str, 
     law = design.law
     for noise in NOISES:
         for start, group in groups(rng, studies, design, null=True, noise=noise):
-            t_SRK = t_statistics(group.differences, law)
-            p_SRK = law.p_values(t_SRK)
+            looks = looks_at(group.differences, np.full(group.truth.shape, math.nan), law)
             tried_SR = stopping(group, design)
             ends = {
                 "fixed": statistics.step_down(stats.ttest_1samp(group.differences, 0.0, axis=-1).pvalue),
-                "sequential": look(law, t_SRK, p_SRK, tried_SR - design.least, tried_SR < 0).holm,
-                "sequential, never stopped for futility": statistics.step_down(p_SRK[..., -1]),
+                "sequential": look(law, looks, tried_SR - design.least, tried_SR < 0).holm,
+                "sequential, never stopped for futility": statistics.step_down(looks.p[..., -1]),
             }
             for name, holm_SR in ends.items():
                 for index, false in enumerate((holm_SR < ALPHA).any(axis=-1)):

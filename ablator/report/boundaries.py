@@ -6,11 +6,11 @@ next difference is √(Σd² with it) · sin φ, where φ is independent of all 
 ∝ cos^(n-1) φ. So crossing probabilities follow by one-dimensional recursion (Armitage, McPherson & Rowe 1969,
 for normal sums) instead of by the normal approximation, which is bad for three pairs.
 
-The boundary is O'Brien & Fleming's (1979) on the scale of nominal p values (Jennison & Turnbull 2000, section
-4.4): with z_n the normal score of the t test's two-sided p at n pairs, the score of a look is
-z_n √(n / most), and a row is found at the first look whose score reaches the critical one. These regions are
-nested in the level, so that the chance of ever exceeding the largest score so far is a p value that holds at
-every stopping time.
+The boundary is Wang & Tsiatis's (1987) with Δ = 1/4, half-way between O'Brien & Fleming's and Pocock's, on
+the scale of nominal p values (Jennison & Turnbull 2000, sections 2.7 and 4.4): with z_n the normal score of
+the t test's two-sided p at n pairs, the score of a look is z_n (n / most)^SHAPE, and a row is found at the
+first look whose score reaches the critical one. These regions are nested in the level, so that the chance of
+ever exceeding the largest score so far is a p value that holds at every stopping time.
 
 Legend: K looks at least..most pairs, the last axis of every array; n pairs; t signed so that more is better.
 """
@@ -31,7 +31,10 @@ FloatArray = npt.NDArray[np.float64]
 SCORES = np.linspace(0.2, 6.0, 48)
 """Scores at which the exact law is computed; between them log p is a cubic spline, beyond the last (p of 4e-9
 or less) p is no smaller."""
-NODES = 81
+SHAPE = 0.25
+"""1/2 − Δ of Wang & Tsiatis's family: 1/2 is O'Brien & Fleming's boundary, which hardly ever stops early, and
+0 Pocock's, which loses much of what all seeds would find (docs/statistics.md has the figures)."""
+NODES = 161
 QUADRATURE = np.polynomial.legendre.leggauss(40)
 DRAWS = 4_096
 
@@ -50,7 +53,7 @@ def crossing_probability(score: float, least: int, most: int) -> float:
     """Chance under the null hypothesis that a look at `least`..`most` pairs reaches `score`."""
 
     def edge(pairs: int) -> float:
-        return math.atan2(critical_t(score * math.sqrt(most / pairs), pairs), math.sqrt(pairs - 1))
+        return math.atan2(critical_t(score * (most / pairs) ** SHAPE, pairs), math.sqrt(pairs - 1))
 
     later: Callable[[FloatArray], FloatArray] | None = None
     # Dense towards the edge, where the chance of crossing next rises like a square root.
@@ -59,7 +62,7 @@ def crossing_probability(score: float, least: int, most: int) -> float:
         eta = edge(pairs) * grid
         later = interpolate.CubicSpline(eta, _crossing_next(eta, pairs, edge(pairs + 1), later))
     first = edge(least)
-    crossed = 2.0 * float(special.ndtr(-score * math.sqrt(most / least)))
+    crossed = 2.0 * float(special.ndtr(-score * (most / least) ** SHAPE))
     if later is None:
         return crossed
     nodes, weights = QUADRATURE
@@ -107,7 +110,7 @@ class Boundaries:
         """Two-sided p after each look, given the t statistics up to it; it never rises. Under the null
         hypothesis the chance that it is ever α or less is α, so that it may be read whenever the looks end,
         for whatever reason."""
-        scores = nominal_z(t_K, self.pairs_K) * np.sqrt(self.pairs_K / self.most)
+        scores = nominal_z(t_K, self.pairs_K) * (self.pairs_K / self.most) ** SHAPE
         best = np.maximum.accumulate(scores, axis=-1)
         p = np.exp(self._log_p(np.clip(best, SCORES[0], SCORES[-1])))
         return np.asarray(np.where(best < SCORES[0], 1.0, np.minimum(p, 1.0)))

@@ -103,6 +103,19 @@ def effect_interval(effect: float, pairs: int, level: float = ALPHA) -> tuple[fl
     return end(1 - level / 2), end(level / 2)
 
 
+@functools.cache
+def t_ruling_out(effect: float, pairs: int, level: float = ALPHA) -> float:
+    """The t below which the 1 - level interval of the true d_z (`effect_interval`) lies below `effect`."""
+    spread, weights = _chi_quantiles(pairs - 1)
+    noncentrality = effect * math.sqrt(pairs)
+
+    def excess(t: float) -> float:
+        return float(np.sum(weights * special.ndtr(t * spread - noncentrality))) - level / 2
+
+    reach = 1e3 * (1.0 + noncentrality)
+    return float(optimize.brentq(excess, -reach, reach))
+
+
 def bootstrap_level(pairs: int) -> float:
     """The level at which a bootstrap interval of normal values is as wide as Student's 1 - ALPHA interval:
     resampling knows neither of the divisor n - 1 nor of t's tails (Hesterberg 2015, section 4.3)."""

@@ -119,7 +119,11 @@ def test_an_override_may_repeat_what_every_row_that_declares_it_says(planned: Pl
         ({}, {"overrides": ["trian.epochs=1"]}, "--set trian.epochs=1: unknown section 'trian'"),
         ({}, {"overrides": ["train.epochs=[1"]}, "--set train.epochs=[1: not valid YAML"),
         ({}, {"overrides": ["seed=1"]}, "say seeds"),
-        ({}, {"overrides": ["seeds=x"]}, "--set: seeds: must be a whole number or a list or a mapping, not 'x'"),
+        (
+            {},
+            {"overrides": ["seeds=x"]},
+            "--set: seeds: must be a whole number or a list or a mapping, not 'x'",
+        ),
     ],
 )
 def test_what_lies_over_a_study_may_not_change_its_question(

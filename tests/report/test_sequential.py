@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ablator.report.boundaries import boundaries, crossing_probability, nominal_z, predictive_chance
+from ablator.report.boundaries import SHAPE, boundaries, crossing_probability, nominal_z, predictive_chance
+from ablator.report.effects import effect_interval, t_ruling_out
 from ablator.report.sequential import (
     Arm,
     Decision,
@@ -22,7 +23,7 @@ from ablator.report.sequential import (
     decide,
     t_statistics,
 )
-from ablator.report.statistics import compare, step_down
+from ablator.report.statistics import LARGE_EFFECT, compare, step_down
 
 DESIGN = SequentialDesign(least=3, most=12)
 BASELINE = {seed: 80.0 + math.sin(seed) for seed in range(12)}
@@ -50,7 +51,7 @@ def test_the_crossing_probability_is_the_rate_of_crossing(least: int, most: int,
     mean = draws.cumsum(1)[:, least - 1 :] / pairs
     variance = ((draws**2).cumsum(1)[:, least - 1 :] - pairs * mean**2) / (pairs - 1)
     t = mean * np.sqrt(pairs / variance)
-    scores = (nominal_z(t, pairs) * np.sqrt(pairs / most)).max(1)
+    scores = (nominal_z(t, pairs) * (pairs / most) ** SHAPE).max(1)
     chance = crossing_probability(score, least, most)
     assert chance == pytest.approx(np.mean(scores >= score), abs=4 * math.sqrt(chance / 60_000))
     if law is not None:
@@ -260,3 +261,35 @@ def test_peeking_after_every_round_keeps_the_familywise_error() -> None:
     p = law.p_values(t_statistics(differences + shared, law))[..., -1]
     found = float(np.mean((step_down(p) < 0.05).any(-1)))
     assert 0.035 < found < 0.05 + 2 * math.sqrt(0.05 * 0.95 / 12_000)
+
+
+# ---- when a row is given up
+
+
+@given(st.floats(0.2, 2.0), st.integers(3, 30), st.sampled_from([0.04, 0.05, 0.2]))
+@settings(max_examples=60, deadline=None)
+def test_an_effect_is_ruled_out_where_its_interval_ends(effect: float, pairs: int, level: float) -> None:
+    t = t_ruling_out(effect, pairs, level)
+    assert effect_interval(t / math.sqrt(pairs), pairs, level)[1] == pytest.approx(effect, abs=1e-6)
+
+
+@pytest.mark.parametrize("expected", [None, 0.4])
+def test_a_row_without_effect_goes_on_until_one_that_matters_is_ruled_out(expected: float | None) -> None:
+    rows = [arm(5, -0.1, seeds, expected=expected) for seeds in range(3, 13)]
+    found = [decide({"row": row}, design=DESIGN)["row"] for row in rows]
+    closed = next(index for index, one in enumerate(found) if not one.open)
+    assert closed > 0, "three seeds neither show it nor rule it out"
+    last = found[closed].comparison
+    assert (last.verdict, last.reason.split(", and ")[1][:23]) == ("not supported", "the interval rules out ")
+    edge = last.high if expected else last.effect_high
+    assert edge is not None
+    assert edge < (expected or LARGE_EFFECT)
+
+
+def test_a_row_that_will_not_be_decided_by_its_last_seed_is_given_up_as_underpowered() -> None:
+    # Worse than the baseline in no seed and better in none: 12 seeds neither support it nor rule much out.
+    rows = {"row": arm(2, 0.16, 9, expected=0.2)} | {f"other {n}": arm(n % 6, 0.1, 9) for n in range(12)}
+    found = decide(rows, design=DESIGN)["row"]
+    assert not found.open
+    assert found.comparison.verdict == "underpowered"
+    assert "stopped after 9 pairs" in found.comparison.reason
