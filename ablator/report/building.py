@@ -302,7 +302,7 @@ def _sequential_notes(spec: TableSpec) -> list[str]:
     plan = spec.sequential
     notes = [
         f"Sequential seeds: {plan.least} for every row, then one more at a time, up to {plan.most}, where "
-        "the question was open. p is valid however often it was looked at (O'Brien–Fleming boundary for t "
+        "the question was open. p is valid however often it was looked at (Wang–Tsiatis boundary for t "
         "statistics, Holm-adjusted: group-sequential Holm), and intervals are t intervals at "
         f"{100 * (1 - sequential.STOPPED_LEVEL):.0f} %, which hold 95 % where rows stop early."
     ]

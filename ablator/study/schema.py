@@ -113,8 +113,8 @@ class SequentialSeeds:
     max: Annotated[int, Ge(2)] = 12
     """Seeds that no row exceeds."""
     until: Literal["resolved"] = "resolved"
-    """resolved: until a row is found to differ, has diverged, or has less than 5 % chance of being supported
-    by its last seed."""
+    """resolved: until a row is found to differ, has diverged, or will hardly be supported by its last seed
+    and has a verdict that more seeds would hardly change."""
 
 
 Seeds = Annotated[int, Ge(1)] | Annotated[tuple[int, ...], MinLen(1)] | SequentialSeeds
