@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ablator.contracts.events import Event
-from ablator.report.live import LineLog, Live, Progress, clock_text, remaining_seconds
+from ablator.report.live import LineLog, Live, Progress, remaining_seconds
+from ablator.report.region import clock_text
 
 
 class Clock:
