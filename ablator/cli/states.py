@@ -108,8 +108,8 @@ def _who(said: Standing, asked: int) -> str:
 
 def _silence(said: Standing) -> str:
     return (
-        f"the run on {said.host} last said something {_ago(said.age())}; it may have died: `ablator run` again "
-        "goes on"
+        f"the run on {said.host} last said something {_ago(said.age())}; it may have died: "
+        "`ablator run` again goes on"
     )
 
 

@@ -20,7 +20,7 @@ _MANY_SLOTS = 16
 """With more of them idle slots are not listed."""
 _HEAD = 2
 """Lines of a table's heading."""
-_LABEL, _NUMERIC = 1, (2, 3, 4)
+_MARK, _LABEL, _NUMERIC = 0, 1, (2, 4)
 """Columns of the table."""
 _Line = FillingRow | FillingSearch
 _SHORTEST_LABEL = 12
@@ -109,7 +109,7 @@ def counts(standing: Standing) -> Text:
         if count:
             text.append(f" · {count} {status}", style=f"not bold {STATUS_STYLES[status]}")
     text.append(f" · {clock_text(standing.elapsed)} elapsed", style="not bold")
-    left = "" if standing.eta is None else f" · about {clock_text(standing.eta)} left"
+    left = f" · about {clock_text(standing.eta)} left" if standing.eta else ""
     return text.append(left, style="not bold")
 
 
@@ -138,8 +138,9 @@ def _lines_table(filling: Filling, lines: Sequence[_Line], width: int) -> RichTa
     titles = ["", "", "done", filling.metric, "Δ", "against", ""]
     shown = [c for c, title in enumerate(titles) if title != "against" or filling.several_baselines]
     cells = _cells(filling, lines)
-    widths = {c: max(cell_len(titles[c]), *(cell_len(row[c].plain) for row in cells)) for c in shown}
-    room = width - sum(widths[c] + 1 for c in shown if c != _LABEL)
+    widths = {c: max(1, cell_len(titles[c]), *(cell_len(row[c].plain) for row in cells)) for c in shown}
+    # Between two columns there are two spaces.
+    room = width - sum(widths[c] + 2 for c in shown if c != _LABEL)
     table = _rich_table(expand=False)
     for column in shown:
         table.add_column(
@@ -147,6 +148,8 @@ def _lines_table(filling: Filling, lines: Sequence[_Line], width: int) -> RichTa
             justify="right" if column in _NUMERIC else "left",
             no_wrap=True,
             overflow="ellipsis",
+            # The table must not jump when the first trial starts.
+            min_width=1 if column == _MARK else None,
             max_width=max(room, _SHORTEST_LABEL) if column == _LABEL else None,
         )
     for row in cells:
@@ -161,19 +164,19 @@ def _most_wanted(lines: Sequence[_Line], count: int) -> list[_Line]:
 
 
 def _cells(filling: Filling, lines: Sequence[_Line]) -> list[list[Text]]:
-    """Mark, label, done, value, Δ, against, what went wrong; of every line."""
+    """Mark, label, done, value, Δ, against, remarks; of every line."""
     values = [line.mean if isinstance(line, FillingRow) else line.best for line in lines]
     digits = decimals_of(values)
+    # Means stand one under the other, with and without a deviation.
+    widest = max(cell_len(number(value, digits)) for value in values)
     cells = []
     for line, value in zip(lines, values, strict=True):
+        shown, delta, against = number(value, digits), "", ""
         if isinstance(line, FillingRow):
-            shown, delta, against = (
-                mean_std(value, line.std, digits),
-                _delta(line, digits),
-                line.against or "",
-            )
-        else:
-            shown, delta, against = ("" if value is None else f"best {number(value, digits)}"), "", ""
+            shown = " " * (widest - cell_len(shown)) + mean_std(value, line.std, digits)
+            delta, against = signed(line.delta, digits), line.against or ""
+        elif shown:
+            shown = f"best {shown}"
         cells.append(
             [
                 Text("▸" if line.running else "", style="cyan"),
@@ -181,20 +184,15 @@ def _cells(filling: Filling, lines: Sequence[_Line]) -> list[list[Text]]:
                 Text(f"{line.done}/{line.planned}", style="" if line.done else "dim"),
                 Text(shown),
                 Text(delta),
-                Text(against or "", style="dim"),
-                _marks(line),
+                Text(against, style="dim"),
+                _remarks(line),
             ]
         )
     return cells
 
 
-def _delta(row: FillingRow, digits: int) -> str:
-    """The difference, with the number of pairs where the row has more seeds than these."""
-    text = signed(row.delta, digits)
-    return f"{text} ({row.pairs} of {row.values})" if text and row.pairs < row.values else text
-
-
-def _marks(line: _Line) -> Text:
+def _remarks(line: _Line) -> Text:
+    """What went wrong, and over how many seeds Δ is where the row has more than these."""
     parts = [
         Text(f"{line.counts[status]} {status}", style=style)
         for status, style in STATUS_STYLES.items()
@@ -202,6 +200,8 @@ def _marks(line: _Line) -> Text:
     ]
     if isinstance(line, FillingRow):
         parts += [Text(word) for word in words_text(line.words, line.planned)]
+        if 0 < line.pairs < line.values:
+            parts.append(Text(f"Δ over {line.pairs} of {line.values} seeds", style="dim"))
     return Text(", ").join(parts)
 
 

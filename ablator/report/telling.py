@@ -22,7 +22,7 @@ from ablator.results.store import Store
 
 _EVERY = 1.0
 """Seconds between two looks at whether there is something new to say."""
-_SILENT = 10.0
+_SILENT = 5.0
 """Seconds after which it is said again that the run is there: an epoch may take an hour."""
 
 

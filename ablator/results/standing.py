@@ -19,7 +19,7 @@ from ablator.results.durable import canonical_json, replace
 
 FORMAT = 1
 STALE_SECONDS = 120.0
-"""A driver that has said nothing for so long may have died; a living one speaks at least every 10 seconds."""
+"""A driver that has said nothing for so long may have died; a living one speaks every few seconds."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
