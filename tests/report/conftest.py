@@ -126,7 +126,12 @@ def planned() -> Callable[..., Plan]:
     """`planned({"arms": [...], "seeds": 3})` plans a study given as plain data; its first row is `base`."""
 
     def make(document: Mapping[str, Any]) -> Plan:
-        whole = {"study": "s", "base": {"data": {"name": "digits"}}, "baseline": {"label": "base"}, **document}
+        whole = {
+            "study": "s",
+            "base": {"data": {"name": "digits"}},
+            "baseline": {"label": "base"},
+            **document,
+        }
         return plan(validate(Study, whole, "s.yaml"), fingerprint=lambda data: data.name)
 
     return make

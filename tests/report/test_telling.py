@@ -20,7 +20,13 @@ Planned = Callable[..., Plan]
 
 
 def event(kind: str, trial: Trial, **more: object) -> Event:
-    fields = {"identity": trial.identity, "label": f"s · {trial.label}", "seed": trial.seed, "slot": 0, **more}
+    fields = {
+        "identity": trial.identity,
+        "label": f"s · {trial.label}",
+        "seed": trial.seed,
+        "slot": 0,
+        **more,
+    }
     return Event(kind=kind, **fields)  # type: ignore[arg-type]
 
 
