@@ -219,11 +219,13 @@ def test_the_table_has_means_and_differences_and_no_verdict(planned: Planned) ->
     for label, seed, value in (("base", 0, 70.0), ("n = 2", 0, 71.0), ("n = 2", 1, 75.0)):
         filling.take(finished(identity_of(made, label, seed), value))
     filling.take(started(identity_of(made, "base", 1)))
-    head, _, base, two, four = shown(filling, width=80).splitlines()
-    assert head.split() == ["done", "top1", "Δ"]
-    assert base.split() == ["▸", "base", "1/2", "70.00"]
-    assert two.split() == [*"n = 2 2/2 73.00 ± 2.83 +1.00".split(), *"Δ over 1 of 2 seeds".split()]
-    assert four.split() == ["n", "=", "4", "0/2"]
+    head, _, *rows = [" ".join(line.split()) for line in shown(filling, width=80).splitlines()]
+    assert head == "done top1 Δ"
+    assert rows == [
+        "▸ base 1/2 70.00",
+        "n = 2 2/2 73.00 ± 2.83 +1.00 Δ over 1 of 2 seeds",
+        "n = 4 0/2",
+    ]
 
 
 def many(planned: Planned) -> tuple[Plan, Filling]:
@@ -265,9 +267,9 @@ def test_slots_and_counts_stay_in_sight(planned: Planned, slots: int, height: in
     assert len(lines) < height
     assert max(map(len, lines)) <= width
     assert lines[0].startswith("slot")
-    (counts,) = [line for line in lines if "0/18 done" in line]
+    assert sum("0/18 done" in line for line in lines) == 1
     if slots == 2 and height >= 14:
-        assert len([line for line in lines if line.strip().startswith("▸")]) >= 1
+        assert any(line.startswith("▸") for line in lines)
     if slots == 40 and height < 20:
         assert any("… and" in line for line in lines)
 

@@ -69,9 +69,14 @@ def test_every_finish_is_said_and_the_end_takes_it_back(planned: Planned, store:
 
 def test_the_end_of_an_interrupted_run_takes_it_back_as_well(planned: Planned, store: Store) -> None:
     made = planned({"arms": [{"label": "two", "set": {"moto.n": 2}}], "seeds": 1})
-    with pytest.raises(KeyboardInterrupt), Teller(Progress(2, 0), [made], store, [{}]):
-        assert said(store).done == 0
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with Teller(Progress(2, 0), [made], store, [{}]):
+            assert said(store).done == 0
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not store.live("s", "paper").exists()
 
 

@@ -24,12 +24,10 @@ def standing(**changes: Any) -> Standing:
     trial = RunningTrial(
         identity="a" * 64, label="λ = 1", seed=2, slot=0, epoch=3, epochs=8, value=71.5, seconds=12.0
     )
-    fields: dict[str, Any] = {
-        **{"host": host, "pid": pid, "started": time.time() - 60, "updated": time.time(), "studies": 1},
-        **{"metric": "top1", "slots": 2, "joined": False, "elapsed": 60.0, "eta": 30.0},
-        **{"planned": 6, "done": 2, "cached": 1, "failed": 0, "diverged": 1, "pruned": 0},
-        "running": (trial,),
-    }
+    times = {"started": time.time() - 60, "updated": time.time(), "elapsed": 60.0, "eta": 30.0}
+    counts = {"planned": 6, "done": 2, "cached": 1, "failed": 0, "diverged": 1, "pruned": 0}
+    run = {"host": host, "pid": pid, "studies": 1, "metric": "top1", "slots": 2, "joined": False}
+    fields: dict[str, Any] = {**times, **counts, **run, "running": (trial,)}
     return Standing(**{**fields, **changes})
 
 
