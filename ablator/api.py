@@ -20,19 +20,16 @@ from ablator.errors import SettingError, StoreError
 from ablator.plan.explaining import explanation, the_search
 from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
-from ablator.report.building import account
-from ablator.report.table import Account
-from ablator.results.outbox import waiting
 from ablator.results.store import Store
 from ablator.results.sync import SyncResult
 from ablator.results.sync import sync as send_missed
 from ablator.results.tracking import check_server
-from ablator.rounds import asked
 from ablator.running import run_plans
 from ablator.study.folder import load_all
 from ablator.study.loading import load
 from ablator.study.schema import Study
-from ablator.tables import Bound, Results, Summary, bind, collect, found_records, journals_of, table_spec
+from ablator.tables import Bound, Results, Summary, bind, collect, journals_of
+from ablator.watching import State, state_of, told
 
 if TYPE_CHECKING:
     from ablator.results.figure_data import FigureData
@@ -243,20 +240,6 @@ def figures(
     return Figures(data=found, files=files)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class State:
-    """Where a study stands, read from the store."""
-
-    account: Account
-    """Of the arms' trials; samples of searches are counted in `samples`."""
-    running: tuple[tuple[str, int], ...]
-    """(label, seed) of the trials whose tickets are out."""
-    samples: Mapping[str, tuple[int, int]]
-    """Search label to (samples drawn, samples asked for)."""
-    waiting: int
-    """Entries that MLflow has not got yet."""
-
-
 def status(
     study: Study | str | Path,
     *,
@@ -264,25 +247,8 @@ def status(
     overrides: Sequence[str] = (),
     store: Store | str | Path = DEFAULT_STORE,
 ) -> State:
-    """Where a study stands, also while another process runs it."""
+    """Where a study stands, also while another process, or another machine that shares the store, runs it."""
     return state_of(plan(study, profile=profile, overrides=overrides), profile, overrides, _open(store))
-
-
-def state_of(planned: Plan, profile: str | None, overrides: Sequence[str], store: Store) -> State:
-    """`status` of what is planned already."""
-    records = found_records(store, planned.unique())
-    planned = asked(planned, records)
-    out = {path.stem for path in store.tickets.glob("*.json")}
-    running = [t for i, t in planned.unique().items() if i in out and i not in records]
-    journals = journals_of(store, planned)
-    samples = {s.label: (len(journals[s.arm].read()), s.samples) for s in planned.searches}
-    entries = [1 for target, name in waiting(store) if name == planned.study.study for _ in (target,)]
-    return State(
-        account=account(table_spec(planned, profile, overrides), records),
-        running=tuple((trial.label, trial.seed) for trial in running),
-        samples=samples,
-        waiting=len(entries),
-    )
 
 
 def sync(store: Store | str | Path = DEFAULT_STORE, *, mlflow: str | None = None) -> SyncResult:
@@ -308,12 +274,20 @@ def _fingerprint(settings: DataSettings) -> str:
 
 
 def _run(
-    plans: Sequence[Plan], *, store: Store | str | Path, mlflow: str | None, **options: Any
+    plans: Sequence[Plan],
+    *,
+    store: Store | str | Path,
+    mlflow: str | None,
+    repair: bool,
+    on_event: OnEvent | None,
+    **options: Any,
 ) -> tuple[Store, list[Results]]:
     opened = _open(store)
     if mlflow not in (None, "off"):
         check_server(mlflow)
-    return opened, run_plans(plans, store=opened, mlflow=mlflow, **options)
+    with told(plans, opened, on_event, repair=repair) as telling:
+        found = run_plans(plans, store=opened, mlflow=mlflow, repair=repair, on_event=telling, **options)
+    return opened, found
 
 
 def _report(planned: Plan, profile: str | None, overrides: Sequence[str], store: Store) -> Results:

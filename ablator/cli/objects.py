@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ablator.cli.output import ACCOUNT
 
 if TYPE_CHECKING:
-    from ablator.api import State
     from ablator.plan.planning import Plan
+    from ablator.report.filling import FillingRow, FillingSearch
     from ablator.report.planned import Priced
     from ablator.report.table import Account
+    from ablator.results.standing import Standing
     from ablator.tables import Bound, Results, Summary
+    from ablator.watching import State
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -137,6 +139,9 @@ def states_json(states: Mapping[str, State]) -> dict[str, Any]:
             "running": [{"label": label, "seed": seed} for label, seed in state.running],
             "samples": {label: list(counts) for label, counts in state.samples.items()},
             "waiting": state.waiting,
+            "live": _live_json(state.live),
+            "rows": [_line_json(row) for row in state.filling.rows()],
+            "searches": [_line_json(search) for search in state.filling.searches()],
         }
         for state in states.values()
     ]
@@ -144,6 +149,16 @@ def states_json(states: Mapping[str, State]) -> dict[str, Any]:
         return each[0]
     named = [{"study": name, **one} for name, one in zip(states, each, strict=True)]
     return {**_sums(each), "waiting": sum(one["waiting"] for one in each), "studies": named}
+
+
+def _live_json(said: Standing | None) -> dict[str, Any] | None:
+    if said is None:
+        return None
+    return {**dataclasses.asdict(said), "age": round(said.age(), 3), "stale": said.stale()}
+
+
+def _line_json(line: FillingRow | FillingSearch) -> dict[str, Any]:
+    return {key: value for key, value in dataclasses.asdict(line).items() if key != "latest"}
 
 
 def where_json(results: Results) -> dict[str, Any]:

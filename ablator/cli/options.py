@@ -158,6 +158,15 @@ Json = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress and no table.", rich_help_panel=_OUTPUT)
 ]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        "-w",
+        help="Show it again every 2 seconds, until every trial has an outcome.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 Sized = Annotated[
     bool,
     typer.Option(

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import shutil
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from ablator.api import State
     from ablator.doctor import Check
     from ablator.plan.planning import Plan
     from ablator.report.live import Watcher
     from ablator.results.store import Store
     from ablator.tables import Bound, Results, Summary
+    from ablator.watching import Ahead
 
 _PIPE_WIDTH = 120
 """Columns of tables that go into a file or a pipe, where COLUMNS does not say otherwise."""
@@ -67,108 +67,21 @@ def say_error(text: str, head: str = "error") -> None:
 # ---- run and report
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ahead:
-    """What a run of studies has before it."""
-
-    studies: int
-    planned: int
-    """Trials of all studies."""
-    different: int
-    cached: int
-    """Different trials that the ledger has."""
-    samples: int
-    """Of searches, at most: those whose points are not drawn yet or have no result."""
-    needed: int
-    """Trials beside the planned ones that are trained first, for the weights that planned ones start from."""
-    verb: str
-    """What is done with the trials."""
-
-    @classmethod
-    def of(cls, plans: Sequence[Plan], store: Store) -> Ahead:
-        """Counted from the ledger's names alone; of sequential seeds what the first round asks for, by their
-        records."""
-        from ablator.report.planned import verb
-        from ablator.rounds import asked_in
-
-        plans = [asked_in(planned, store) for planned in plans]
-        each = [planned.unique().keys() for planned in plans]
-        different = set().union(*each)
-        known = store.ledger.identities()
-        samples = sum(_samples_left(planned, store, known) for planned in plans)
-        return cls(
-            studies=len(plans),
-            planned=sum(map(len, each)),
-            different=len(different),
-            cached=len(different & known),
-            samples=samples,
-            needed=_needed(plans, store, known),
-            verb=verb(plans),
-        )
-
-    @property
-    def todo(self) -> int:
-        """Trials that will be trained, at most."""
-        return self.different - self.cached + self.samples + self.needed
-
-    def line(self) -> str:
-        """What is shared, and what is left to do."""
-        from ablator.report.planned import shared_line
-
-        return shared_line(
-            planned=self.planned,
-            studies=self.studies,
-            shared=self.planned - self.different,
-            cached=self.cached,
-            samples=self.samples,
-            needed=self.needed,
-            to=self.verb,
-        )
-
-    def needed_line(self) -> str:
-        """What is trained before the planned trials."""
-        from ablator.report.planned import needed_text
-
-        return f"first {needed_text(self.needed)}"
-
-
-def _needed(plans: Sequence[Plan], store: Store, known: Collection[str]) -> int:
-    from ablator.errors import StoreError
-    from ablator.needs import needs_of, starts_of
-
-    planned = set().union(*(plan.unique().keys() for plan in plans))
-    open_ones = [trial for plan in plans for trial in plan.trials if trial.identity not in known]
-    starts = starts_of(open_ones, [search for plan in plans for search in plan.searches])
-    try:
-        needs = needs_of(starts.values(), store)
-    except StoreError:  # The run itself names what is damaged, or repairs it.
-        return 0
-    return sum(need.recorded or identity not in planned for identity, need in needs.items())
-
-
-def _samples_left(planned: Plan, store: Store, known: Collection[str]) -> int:
-    from ablator.tables import journals_of
-
-    journals = journals_of(store, planned)
-    left = 0
-    for search in planned.searches:
-        drawn = journals[search.arm].read()[: search.samples]
-        there = sum(identity in known for sample in drawn for identity in sample.identities)
-        left += search.samples * len(search.seeds) - there
-    return left
-
-
 def watcher(
-    to: Console, plans: Sequence[Plan], ahead: Ahead, *, quiet: bool
+    to: Console, plans: Sequence[Plan], ahead: Ahead, store: Store, *, quiet: bool
 ) -> contextlib.AbstractContextManager[Any]:
     """What follows a run: a live region on a terminal, lines elsewhere, nothing where nothing is trained."""
-    from ablator.report.live import LineLog, Live, Progress
+    from ablator.report.live import LineLog, Live
+    from ablator.watching import board_of
 
     if quiet or not ahead.todo:
         return contextlib.nullcontext()
-    progress = Progress(ahead.different + ahead.samples + ahead.needed, ahead.cached)
-    kind = Live if to.is_terminal and not to.is_dumb_terminal else LineLog
-    watch: Watcher = kind(to, progress, metric=plans[0].study.report.metric)
+    metric = plans[0].study.report.metric
+    watch: Watcher
+    if to.is_terminal and not to.is_dumb_terminal:
+        watch = Live(to, ahead.progress(), metric=metric, board=board_of(plans, store))
+    else:
+        watch = LineLog(to, ahead.progress(), metric=metric)
     return watch
 
 
@@ -260,25 +173,6 @@ def print_files(to: Console, results: Results) -> None:
     tables = ", ".join(path.name for name, path in results.files.items() if name != "page.html")
     say(to, f"{'page':<7} {_short(results.files['page.html'])}")
     say(to, f"{'tables':<7} {_short(folder)}/ ({tables})")
-
-
-def print_states(to: Console, states: Mapping[str, State]) -> None:
-    """Where studies stand; each line begins with the study's name where there are several."""
-    for name, state in states.items():
-        head = f"{name}: " if len(states) > 1 else ""
-        say(to, head + state.account.line())
-        for label, seed in state.running:
-            say(to, f"{head}running: {label} · seed {seed}")
-        for label, (drawn, samples) in state.samples.items():
-            say(to, f"{head}search {label}: {drawn} of {samples} samples drawn")
-    if len(states) > 1:
-        accounts = [state.account for state in states.values()]
-        planned, failed = sum(a.planned for a in accounts), sum(a.failed for a in accounts)
-        there = planned - failed - sum(a.missing for a in accounts)
-        line = f"{len(states)} studies: {there} of {planned} trials have a result"
-        say(to, line + (f", {failed} failed" if failed else ""), "bold")
-    if any(state.waiting for state in states.values()):
-        say(to, "MLflow has not got everything; `ablator sync` sends the rest", "yellow")
 
 
 def _mlflow(store: Path, uri: str | None) -> str:

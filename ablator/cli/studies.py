@@ -11,8 +11,10 @@ import typer
 from ablator.cli import objects, output, stores
 from ablator.cli import options as o
 from ablator.cli.app import app, examples
+from ablator.errors import SettingError
 
 if TYPE_CHECKING:
+    from ablator.contracts.record import Record
     from ablator.scheduling.cluster import Resources
     from ablator.worker.trial import Execution
 
@@ -89,11 +91,12 @@ def run(
     The exit code is 0 only where every planned trial has a result.
     """
     from ablator import api
+    from ablator.watching import Ahead
 
     human = output.console(stderr=as_json)
     plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
     opened = stores.made(store)
-    ahead = output.Ahead.of(plans, opened)
+    ahead = Ahead.of(plans, opened)
     resources, execution = None, None
     if ahead.todo or repair:
         resources = _resources(slots, workers, cpus, gpus, address)
@@ -102,7 +105,7 @@ def run(
         output.say(human, ahead.line())
     elif ahead.needed:
         output.say(human, ahead.needed_line())
-    with output.watcher(human, plans, ahead, quiet=quiet) as on_event:
+    with output.watcher(human, plans, ahead, opened, quiet=quiet) as on_event:
         found = api.run_all(
             [planned.study for planned in plans],
             profile=profile,
@@ -176,7 +179,9 @@ def report(
 
 
 @app.command(
-    epilog=examples("ablator status experiments/moto_n.yaml --profile laptop", "ablator status experiments/"),
+    epilog=examples(
+        "ablator status experiments/moto_n.yaml --profile laptop --watch", "ablator status experiments/"
+    ),
     short_help="Show where studies stand, also while they run.",
 )
 def status(
@@ -184,17 +189,39 @@ def status(
     profile: o.Profile = None,
     overrides: o.Overrides = None,
     store: o.StoreFolder = o.STORE,
+    watch: o.Watch = False,
     as_json: o.Json = False,
 ) -> None:
-    """Show where studies stand, also while another process runs them."""
-    from ablator import api
+    """Show where studies stand, also while another process runs them, here or on a machine that shares the
+    store.
 
+    Who runs them, the slots with their trials, the time left, and the table as it fills; of several studies
+    the tables of those that are being trained. There are no p values and no verdicts before all is trained.
+    """
+    from ablator import api
+    from ablator.cli import states
+    from ablator.watching import State, state_of
+
+    if watch and as_json:
+        raise SettingError(
+            "--watch shows the state again and again, and --json is one object; give one of them (a program "
+            "calls `ablator status --json` as often as it likes)"
+        )
     plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
     opened = stores.made(store)
-    states = {p.study.study: api.state_of(p, profile, overrides or (), opened) for p in plans}
-    output.print_states(output.console(stderr=as_json), states)
+    known: dict[str, Record] = {}
+
+    def ask() -> dict[str, State]:
+        return {p.study.study: state_of(p, profile, overrides or (), opened, known=known) for p in plans}
+
+    human = output.console(stderr=as_json)
+    if watch:
+        states.watch_states(human, ask)
+        return
+    found = ask()
+    states.print_states(human, found)
     if as_json:
-        objects.print_json(objects.states_json(states))
+        objects.print_json(objects.states_json(found))
 
 
 def _resources(

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-Kind = Literal["slots", "started", "epoch", "finished", "retried", "round", "note"]
+Kind = Literal["slots", "started", "epoch", "finished", "retried", "note", "round"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Event:
-    """One thing that happened. `slots`, `round` and `note` have no trial."""
+    """One thing that happened. `slots`, `note` and `round` have no trial."""
 
     kind: Kind
     identity: str = ""
@@ -26,7 +26,7 @@ class Event:
     status: str = ""
     """Of `finished`: completed, failed, diverged, pruned."""
     text: str = ""
-    """What to say, for `round`, `note`, `retried` and failures."""
+    """What to say, for `note`, `round`, `retried` and failures."""
     trials: int = 0
     """Of `round`: how many trials are planned in addition."""
 

@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Protocol
 
-from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live as RichLive
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from ablator.contracts.events import Event
+from ablator.report.filling import Board
 from ablator.report.formatting import number, reason
+from ablator.report.region import STATUS_STYLES, clock_text, region
+from ablator.results.standing import RunningTrial, Standing, own_name
 
 Clock = Callable[[], float]
 _PER_SECOND = 4
 """Most redraws of the live region in a second."""
-_STYLES = {"failed": "red", "diverged": "yellow", "pruned": "dim"}
 
 
 @dataclasses.dataclass
@@ -59,6 +60,7 @@ class Progress:
         self._walls: list[float] = []
         self._clock = clock
         self._start = clock()
+        self._started = time.time()
 
     @property
     def done(self) -> int:
@@ -79,6 +81,8 @@ class Progress:
         now = self._clock()
         if event.kind == "slots":
             self.slots, self.joined = event.slot, event.text == "joined"
+        elif event.kind == "round":
+            self.planned += event.trials
         elif event.kind == "finished":
             self.finished[event.status] = self.finished.get(event.status, 0) + 1
             trial = self.running.pop(event.identity, None)
@@ -100,6 +104,43 @@ class Progress:
             running=[(now - r.since, r.epoch / r.epochs if r.epochs else 0.0) for r in self.running.values()],
             left=self.planned - self.done,
             slots=self.slots,
+        )
+
+    def standing(self, metric: str, *, studies: int = 1) -> Standing:
+        """Where the run of `studies` studies stands now, with `metric` of every running trial."""
+        host, pid = own_name()
+        return Standing(
+            host=host,
+            pid=pid,
+            started=self._started,
+            updated=time.time(),
+            studies=studies,
+            metric=metric,
+            slots=self.slots,
+            joined=self.joined,
+            elapsed=self.elapsed,
+            planned=self.planned,
+            done=self.done,
+            cached=self.cached,
+            failed=self.finished.get("failed", 0),
+            diverged=self.finished.get("diverged", 0),
+            pruned=self.finished.get("pruned", 0),
+            eta=self.remaining_seconds(),
+            running=tuple(self._running(identity, metric) for identity in self.running),
+        )
+
+    def _running(self, identity: str, metric: str) -> RunningTrial:
+        trial = self.running[identity]
+        value = trial.metrics.get(metric, math.nan)
+        return RunningTrial(
+            identity=identity,
+            label=trial.label,
+            seed=trial.seed,
+            slot=trial.slot,
+            epoch=trial.epoch,
+            epochs=trial.epochs,
+            value=value if math.isfinite(value) else None,
+            seconds=self.elapsed_of(trial),
         )
 
 
@@ -169,7 +210,7 @@ class LineLog:
             return f"{how}: {_count(event.slot, 'slot')}, {state.planned - state.done} trials to go"
         if event.kind == "retried":
             return f"{event.label} · seed {event.seed}: its worker died, {event.text or 'tried again'}"
-        if event.kind == "note":
+        if event.kind in ("note", "round"):
             return event.text
         if event.kind != "finished":
             return ""
@@ -181,15 +222,20 @@ class LineLog:
 
 
 class Live:
-    """A region that is redrawn in place: the slots with their trials, the counts, and the time left.
+    """A region that is redrawn in place: the slots with their trials, the counts, the time left, and the
+    table as it fills.
 
-    Use as a context; it vanishes at its end. Failures and retries stay as lines above it.
+    Use as a context; it vanishes at its end. Failures, retries and what is planned in addition stay as lines
+    above it.
     """
 
-    def __init__(self, console: Console, progress: Progress, *, metric: str) -> None:
+    def __init__(
+        self, console: Console, progress: Progress, *, metric: str, board: Board | None = None
+    ) -> None:
         self._console = console
         self._progress = progress
         self._metric = metric
+        self._board = board or Board(())
         # Events come from the sweep's thread, redraws from rich's.
         self._lock = threading.Lock()
         self._live = RichLive(
@@ -215,61 +261,29 @@ class Live:
         with contextlib.suppress(Exception, SystemExit):
             with self._lock:
                 self._progress.take(event)
+                self._board.take(event)
             text = f"{event.label} · seed {event.seed}: "
             if event.kind == "finished" and event.status in ("failed", "diverged"):
-                self._console.print(Text(text + outcome(event, self._metric), style=_STYLES[event.status]))
+                style = STATUS_STYLES[event.status]
+                self._console.print(Text(text + outcome(event, self._metric), style=style))
             elif event.kind == "retried":
                 self._console.print(
                     Text(f"{text}its worker died, {event.text or 'tried again'}", style="yellow")
                 )
-            elif event.kind == "note":
+            elif event.kind in ("note", "round") and event.text:
                 self._console.print(Text(event.text))
 
     def render(self) -> RenderableType:
-        """The region as it is now."""
+        """The region as it is now, in the size that the terminal has now."""
         with self._lock:
-            state = self._progress
-            slots = self._slots(state) if state.slots else Text("waiting for Ray and its workers …", "dim")
-            return Group(slots, self._counts(state))
-
-    def _slots(self, state: Progress) -> RichTable:
-        table = RichTable(
-            box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), expand=True
-        )
-        table.add_column("slot", justify="right", no_wrap=True)
-        table.add_column("trial", ratio=3, no_wrap=True, overflow="ellipsis")
-        table.add_column("epoch", justify="right", no_wrap=True)
-        table.add_column("", ratio=1, no_wrap=True)
-        table.add_column(self._metric, justify="right", no_wrap=True)
-        table.add_column("time", justify="right", no_wrap=True)
-        on = {trial.slot: trial for trial in state.running.values()}
-        # On a large cluster the counts must stay in sight, so that idle slots are not listed there.
-        numbers = range(state.slots) if state.slots <= 16 else sorted(on)
-        for slot in numbers:
-            table.add_row(str(slot), *(self._trial(on[slot]) if slot in on else [Text("idle", style="dim")]))
-        return table
-
-    def _trial(self, trial: Running) -> list[Text]:
-        part = trial.epoch / trial.epochs if trial.epochs else 0.0
-        value = trial.metrics.get(self._metric)
-        return [
-            Text(f"{trial.label} · seed {trial.seed}"),
-            Text(f"{trial.epoch}/{trial.epochs}" if trial.epochs else "…"),
-            Text(bar(part, 10), style="cyan"),
-            Text(number(value, 2)),
-            Text(clock_text(self._progress.elapsed_of(trial))),
-        ]
-
-    def _counts(self, state: Progress) -> Text:
-        left = state.remaining_seconds()
-        text = Text(f"{state.done}/{state.planned} done", style="bold")
-        if state.cached:
-            text.append(f" ({state.cached} cached)", style="not bold dim")
-        for status in ("failed", "diverged", "pruned"):
-            if state.finished.get(status):
-                text.append(f" · {state.finished[status]} {status}", style=f"not bold {_STYLES[status]}")
-        text.append(f" · {clock_text(state.elapsed)} elapsed", style="not bold")
-        return text.append(f" · about {clock_text(left)} left" if left is not None else "", style="not bold")
+            return region(
+                self._progress.standing(self._metric),
+                self._board.shown,
+                named=len(self._board.fillings) > 1,
+                width=self._console.width,
+                # One line for the cursor, below the region.
+                height=self._console.height - 1,
+            )
 
 
 def outcome(event: Event, metric: str) -> str:
@@ -279,19 +293,6 @@ def outcome(event: Event, metric: str) -> str:
     # A traceback's last line says what it was; the rest is in the record.
     why = reason(event.text)
     return f"{event.status}: {why}" if why else event.status
-
-
-def clock_text(seconds: float) -> str:
-    """`4:05`, or `1:02:03` from an hour on."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def bar(part: float, width: int) -> str:
-    """A bar of `width` characters of which `part` (0 to 1) is drawn."""
-    full = round(min(max(part, 0.0), 1.0) * width)
-    return "━" * full + " " * (width - full)
 
 
 def _count(count: int, noun: str) -> str:

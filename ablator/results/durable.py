@@ -50,26 +50,29 @@ def make_directory(path: Path) -> None:
         sync_directory(path.parent)
 
 
-def write_beside(path: Path, content: bytes) -> Path:
+def write_beside(path: Path, content: bytes, *, synced: bool = True) -> Path:
     """Write `content`, synced, under a temporary name in the folder of `path`; returns that name."""
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
     try:
         with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write `path` so that readers see the old content or the new one, and a crash loses neither."""
-    temporary = write_beside(path, content)
+def replace(path: Path, content: bytes, *, synced: bool = True) -> None:
+    """Write `path` so that readers see the old content or the new one, and a crash loses neither. What is no
+    promise need not be `synced`: a crash of the machine may then lose both."""
+    temporary = write_beside(path, content, synced=synced)
     try:
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if synced:
+        sync_directory(path.parent)

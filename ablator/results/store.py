@@ -13,7 +13,17 @@ from ablator.results.journal import Journal
 from ablator.results.ledger import Ledger
 
 _FOLDERS = (
-    *("checkpoints", "diffs", "mlartifacts", "mlflow-runs", "outbox", "plugins", "reports", "scratch"),
+    *(
+        "checkpoints",
+        "diffs",
+        "live",
+        "mlartifacts",
+        "mlflow-runs",
+        "outbox",
+        "plugins",
+        "reports",
+        "scratch",
+    ),
     *("searches", "tickets", "weights"),
 )
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
@@ -100,6 +110,12 @@ class Store:
     def journal(self, study: str) -> Journal:
         """The samples that a study's search drew."""
         return Journal(self.root / "searches" / f"{checked_name(study, 'study name')}.jsonl")
+
+    def live(self, study: str, profile: str) -> Path:
+        """Where the driver of a study's run says how it stands while it runs (`results/standing.py`)."""
+        # No study's name has a hyphen, so that no two of them share a file; a profile may be called anything.
+        name = f"{study}-{re.sub(r'[^A-Za-z0-9_.-]', '_', profile)}"
+        return self.root / "live" / f"{checked_name(name, 'study name')}.json"
 
     def reports(self, study: str) -> Path:
         """Folder of a study's tables and page."""

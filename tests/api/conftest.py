@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+from ablator import api
+from ablator.results.store import Store
+from ablator.watching import State, state_of
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class FirstRun:
     store: Path
     images: Path
     outcome: Any
+    seen: tuple[State, ...]
+    """What `ablator.status` said while it ran, several times a second."""
 
 
 def draw_images(root: Path, per_class: int = 24) -> Path:
@@ -66,5 +73,19 @@ def first_run(
     )
     store = folder / "store"
     os.makedirs(store)
-    outcome = cli("run", study, "--store", store, "--json")
-    return FirstRun(study=study, store=store, images=images, outcome=outcome)
+    planned, opened = api.plan(study), Store.open(store)
+    seen: list[State] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.3):
+            seen.append(state_of(planned, None, (), opened))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        outcome = cli("run", study, "--store", store, "--json")
+    finally:
+        over.set()
+        looking.join()
+    return FirstRun(study=study, store=store, images=images, outcome=outcome, seen=tuple(seen))

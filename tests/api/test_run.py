@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,39 @@ def test_human_output_is_on_standard_error(first_run: Any) -> None:
     for words in ("n = 4", "diverged", "10 planned = 6 completed + 2 failed + 2 diverged"):
         assert words in first_run.outcome.err
     assert "Traceback" not in first_run.outcome.err
+
+
+def test_status_follows_the_run_from_another_process(first_run: Any) -> None:
+    live = [state for state in first_run.seen if state.live is not None]
+    assert len({state.live.pid for state in live}) == 1
+    assert not any(state.live.stale() for state in live)
+    assert {state.live.planned for state in live} == {10}
+    done = [state.live.done for state in live]
+    assert done == sorted(done)
+    assert done[0] < done[-1]
+    assert live[-1].live.slots > 0
+    running = [trial for state in live for trial in state.live.running]
+    assert {trial.label for trial in running} <= {"DeiT", "n = 2", "n = 4", "too fast", "unreadable"}
+    assert running
+    assert all(0 <= trial.epoch <= 3 and trial.seconds >= 0 for trial in running)
+    # The table only fills.
+    tables = [[row.done for row in state.filling.rows()] for state in live]
+    assert tables[0] == [0] * 5
+    assert all(all(map(operator.le, before, after)) for before, after in itertools.pairwise(tables))
+    assert sum(tables[-1]) > 0
+
+
+def test_a_run_that_is_over_says_nothing_more(first_run: Any) -> None:
+    import ablator
+
+    state = ablator.status(first_run.study, store=first_run.store)
+    assert state.live is None
+    assert state.settled
+    rows = {row.label: row for row in state.filling.rows()}
+    table = {row.label: row for row in ablator.report(first_run.study, store=first_run.store).table.rows}
+    assert all(rows[label].mean == row.mean and rows[label].std == row.std for label, row in table.items())
+    assert rows["n = 2"].delta == pytest.approx(table["n = 2"].comparison.delta)
+    assert rows["unreadable"].counts["failed"] == 2
 
 
 def test_records_say_what_happened(first_run: Any) -> None:

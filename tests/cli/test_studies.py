@@ -96,13 +96,6 @@ def test_a_format_prints_nothing_but_the_table(
     assert "page.html" not in result.stdout
 
 
-def test_status_counts_without_training(ablator: Ablator, study: Path, fill: Fill) -> None:
-    result = ablator("status", study, "-p", "laptop", "--store", fill({("base", 1): None}), "--json")
-    assert result.exit_code == 0
-    counts = {"planned": 6, "completed": 5, "failed": 0, "diverged": 0, "pruned": 0, "missing": 1}
-    assert last_json(result) == counts | {"running": [], "samples": {}, "waiting": 0}
-
-
 def test_plan_shows_sizes_cost_and_what_is_cached(ablator: Ablator, study: Path, fill: Fill) -> None:
     result = ablator("plan", study, "-p", "laptop", "--store", fill({("n = 4", 1): None}), "--json")
     assert result.exit_code == 0, result.output

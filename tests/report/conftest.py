@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from ablator.contracts.record import Record
+from ablator.plan.planning import Plan, plan
 from ablator.report.building import build_table
 from ablator.report.table import RowSpec, Table, TableSpec
+from ablator.study.schema import Study
+from ablator.study.validation import validate
 
 Outcome = float | str | None
 """A value (completed), "failed", "diverged" or "pruned", or None (no record)."""
@@ -116,3 +119,19 @@ def full(build: Callable[..., Table]) -> Table:
         },
         notes=("Trained on digits.",),
     )
+
+
+@pytest.fixture(scope="session")
+def planned() -> Callable[..., Plan]:
+    """`planned({"arms": [...], "seeds": 3})` plans a study given as plain data; its first row is `base`."""
+
+    def make(document: Mapping[str, Any]) -> Plan:
+        whole = {
+            "study": "s",
+            "base": {"data": {"name": "digits"}},
+            "baseline": {"label": "base"},
+            **document,
+        }
+        return plan(validate(Study, whole, "s.yaml"), fingerprint=lambda data: data.name)
+
+    return make

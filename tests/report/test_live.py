@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ablator.contracts.events import Event
-from ablator.report.live import LineLog, Live, Progress, clock_text, remaining_seconds
+from ablator.report.live import LineLog, Live, Progress, remaining_seconds
+from ablator.report.region import clock_text
 
 
 class Clock:
@@ -72,6 +73,13 @@ def test_the_last_line_promises_no_time() -> None:
     assert lines == ["[0:02] 1/1  arm a · seed 1: diverged: nan"]
 
 
+def test_a_round_is_a_line_and_more_to_do() -> None:
+    more = Event(kind="round", text="2 rows are open: one more seed each", trials=3)
+    lines = lines_of([(1, finished("a", top1=70.0)), (2, more), (3, finished("b", top1=71.0))], 2, 0)
+    assert lines[1] == "[0:02] 2 rows are open: one more seed each"
+    assert lines[2].startswith("[0:03] 2/5  arm b")
+
+
 class Closed(io.StringIO):
     def write(self, text: str) -> int:
         raise BrokenPipeError
@@ -116,6 +124,11 @@ def test_the_live_region_shows_slots_counts_and_time_left() -> None:
     for text in ("idle", "arm b · seed 1", "3/8", "71.50", "4/8 done (2 cached)", "1 failed", "0:40 elapsed"):
         assert text in shown
     assert "about 0:55 left" in shown
+    live(Event(kind="round", text="one more seed", trials=2))
+    with console.capture() as capture:
+        console.print(live.render())
+    assert "4/10 done" in capture.get()
+    assert "one more seed" in file.getvalue()
     assert "arm c · seed 1: failed: boom" in file.getvalue()
 
 
