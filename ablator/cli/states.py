@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _SECONDS = 2.0
 """Between two redraws."""
+_TICKETS = 4
+"""Most trials that are named where nobody says that he trains them."""
 
 
 def print_states(to: Console, states: Mapping[str, State]) -> None:
@@ -86,7 +88,7 @@ def _runs(to: Console, states: Mapping[str, State], height: int | None) -> list[
             found.setdefault((state.live.host, state.live.pid), []).append(state.live)
             continue
         head = f"{name}: " if len(states) > 1 else ""
-        parts += [Text(f"{head}running: {label} · seed {seed}") for label, seed in state.running]
+        parts += [Text(head + _tickets(state.running))] if state.running else []
     for said in found.values():
         newest = max(said, key=lambda one: one.updated)
         if newest.stale():
@@ -98,6 +100,13 @@ def _runs(to: Console, states: Mapping[str, State], height: int | None) -> list[
         room = None if height is None else height - 1
         parts.append(region(whole, None, width=to.width, height=room, idle=len(said) >= newest.studies))
     return parts
+
+
+def _tickets(running: Sequence[tuple[str, int]]) -> str:
+    """A driver that was killed leaves its tickets, so that this does not say that they run."""
+    shown = ", ".join(f"{label} · seed {seed}" for label, seed in running[:_TICKETS])
+    more = f", and {len(running) - _TICKETS} more" if len(running) > _TICKETS else ""
+    return f"no run says how it stands; tickets are out for {shown}{more}"
 
 
 def _who(said: Standing, asked: int) -> str:

@@ -158,7 +158,8 @@ def test_without_a_driver_that_says_it_tickets_tell_what_runs(
     ticket = Ticket(identity=trial.identity, spec={}, label=trial.label, seed=trial.seed)
     Store(store).tickets.mkdir()
     (Store(store).tickets / f"{trial.identity}.json").write_text(json.dumps(as_plain(ticket)))
-    assert "running: n = 4 · seed 0" in status(ablator, study, store).stdout
+    text = status(ablator, study, store).stdout
+    assert "no run says how it stands; tickets are out for n = 4 · seed 0" in text
     assert last_json(status(ablator, study, store, "--json"))["running"] == [{"label": "n = 4", "seed": 0}]
 
 

@@ -34,6 +34,7 @@ _NOT_RUN = {
     "ablator run experiments/moto_n.yaml --set data.root=/data/imagenet": "needs ImageNet and a GPU",
     "ablator run experiments/moto_n.yaml --profile laptop --mlflow http": "tests/results sends to a server",
     "ablator figures docs/figures.yaml --profile laptop": "measures twelve models; tests/analysis draws two",
+    "ablator status experiments/moto_norm.yaml": "watches a run; tests/cli/test_status.py follows one",
     "ablator diff ": "needs an older report; tests/cli/test_diff.py compares two",
     "ablator explain ": "needs a search that has run; tests/cli/test_explain.py explains one",
     "ablator run experiments/best.yaml": "is what `ablator explain` writes",
