@@ -28,6 +28,7 @@ def plan(
     studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
+    rows: o.Rows = None,
     store: o.StoreFolder = o.STORE,
     sized: o.Sized = True,
     as_json: o.Json = False,
@@ -43,7 +44,7 @@ def plan(
     from ablator.cli.pricing import priced_plans
     from ablator.report.planned import bound_line, render_plan
 
-    plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
+    plans = api.plan_all(studies, profile=profile, overrides=overrides or (), rows=rows or ())
     priced, starts = priced_plans(plans, stores.readable(store), sized)
     human = output.console(stderr=as_json)
     for planned, items, below in zip(plans, priced, starts, strict=True):
@@ -59,6 +60,7 @@ def plan(
 @app.command(
     epilog=examples(
         "ablator run experiments/moto_n.yaml --profile laptop",
+        "ablator run experiments/moto_n.yaml --profile laptop --row 'n = 8, soft'",
         "ablator run experiments/ --gpus 0.5 --mlflow http://tracking:5000",
     ),
     short_help="Train what is missing and print the table; again to go on.",
@@ -67,6 +69,7 @@ def run(
     studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
+    rows: o.Rows = None,
     store: o.StoreFolder = o.STORE,
     repair: o.Repair = False,
     slots: o.Slots = None,
@@ -91,7 +94,7 @@ def run(
     from ablator import api
 
     human = output.console(stderr=as_json)
-    plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
+    plans = api.plan_all(studies, profile=profile, overrides=overrides or (), rows=rows or ())
     opened = stores.made(store)
     ahead = output.Ahead.of(plans, opened)
     resources, execution = None, None
@@ -107,6 +110,7 @@ def run(
             [planned.study for planned in plans],
             profile=profile,
             overrides=overrides or (),
+            rows=rows or (),
             store=opened,
             resources=resources,
             execution=execution,
@@ -141,6 +145,7 @@ def report(
     studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
+    rows: o.Rows = None,
     store: o.StoreFolder = o.STORE,
     form: Annotated[
         _Format, typer.Option("--format", "-f", help="What is printed.", rich_help_panel="Output")
@@ -156,7 +161,9 @@ def report(
     from ablator import api
     from ablator.report.terminal import print_table
 
-    bound = api.report_all(studies, profile=profile, overrides=overrides or (), store=stores.made(store))
+    bound = api.report_all(
+        studies, profile=profile, overrides=overrides or (), rows=rows or (), store=stores.made(store)
+    )
     human = output.console(stderr=as_json or form is not _Format.TABLE)
     for number, results in enumerate(bound.results):
         if form is _Format.TABLE:
@@ -183,13 +190,14 @@ def status(
     studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
+    rows: o.Rows = None,
     store: o.StoreFolder = o.STORE,
     as_json: o.Json = False,
 ) -> None:
     """Show where studies stand, also while another process runs them."""
     from ablator import api
 
-    plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
+    plans = api.plan_all(studies, profile=profile, overrides=overrides or (), rows=rows or ())
     opened = stores.made(store)
     states = {p.study.study: api.state_of(p, profile, overrides or (), opened) for p in plans}
     output.print_states(output.console(stderr=as_json), states)

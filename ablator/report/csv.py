@@ -37,14 +37,17 @@ def render_csv(table: Table, costs: bool = True) -> str:
 def render_json(table: Table, costs: bool = True) -> str:
     """Everything that the table holds. Measured costs and the environment, which differ from run to run,
     lie under keys of their own, `costs`, `environment` and `origins`; `costs=False` leaves these out. `spec`
-    is the baseline's resolved spec, dotted, and each row's own `spec` how it differs from that."""
+    is the baseline's resolved spec, dotted, and each row's own `spec` how it differs from that; `command` is
+    what a shell is told to get the table, or the row, again."""
     base, specs = _specs(table)
+    commands = {row.label: row.command for row in table.spec.rows}
     rows = []
     for row in table.rows:
         plain: dict[str, Any] = as_plain(dict(vars(row)) | {"changes": dict(row.changes)})
         del plain["cost"]
         if (spec := specs.get(row.label)) is not None:
             plain["spec"] = spec
+        plain["command"] = commands[row.label]
         rows.append(plain)
     document = {
         "format": 1,

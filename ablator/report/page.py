@@ -178,6 +178,7 @@ def _body(table: Table, costs: bool, *, level: int, scope: str, models: str = ""
             drawn=len(plots.drawn_rows(table)),
             seeds=panels.seed_numbers(table),
             seed_rows=panels.seed_map(table, links=costs),
+            commands=[(row.label, row.command) for row in table.spec.rows if row.command],
             time=panels.time_lines(table),
             duration=formatting.duration(table.seconds),
         )
