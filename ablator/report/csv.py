@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,9 @@ def to_frame(table: Table, costs: bool = True) -> pd.DataFrame:
     their differences `*_delta`, `*_low`, `*_high`, `*_p_holm`), reported values
     (`reported_*`) and one column `seed_<seed>` for each seed. What is undefined is empty. Interactions follow
     as further lines, whose `delta` is the effect."""
-    lines = [_line(table, row, costs) for row in table.rows]
+    seeds = sorted({cell.seed for row in table.rows for cell in row.cells})
+    sources = list(dict.fromkeys(key for row in table.rows for key in row.reported))
+    lines = [_line(table, row, costs, seeds, sources) for row in table.rows]
     return pd.DataFrame(lines + [_interaction(item) for item in table.interactions])
 
 
@@ -101,10 +104,13 @@ def _spec(table: Table) -> dict[str, Any]:
     return {key: value for key, value in vars(table.spec).items() if key in shown}
 
 
-def _line(table: Table, row: Row, costs: bool) -> dict[str, Any]:
+def _line(
+    table: Table, row: Row, costs: bool, seeds: Sequence[int], sources: Sequence[str]
+) -> dict[str, Any]:
+    """One arm: `seeds` and `sources` (metrics that the source reports) are those of the whole table."""
     comparison = row.comparison
     reported: dict[str, Any] = {}
-    for key in dict.fromkeys(key for one in table.rows for key in one.reported):
+    for key in sources:
         item = row.reported.get(key)
         reported[f"reported_{key}"] = (
             None if item is None else item.word if item.value is None else item.value
@@ -118,7 +124,6 @@ def _line(table: Table, row: Row, costs: bool) -> dict[str, Any]:
             further[f"{key}_{name}"] = getattr(found.paired, name) if found.paired else None
         further[f"{key}_p_holm"] = found.p_holm
     cells = {cell.seed: cell.word if cell.value is None else cell.value for cell in row.cells}
-    seeds = sorted({cell.seed for one in table.rows for cell in one.cells})
     return {
         "arm": row.label,
         **({"against": row.against} if table.several_baselines else {}),
