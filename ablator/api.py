@@ -20,6 +20,7 @@ from ablator.errors import SettingError, StoreError
 from ablator.plan.explaining import explanation, the_search
 from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
+from ablator.plan.selecting import only, only_all
 from ablator.results.store import Store
 from ablator.results.sync import SyncResult
 from ablator.results.sync import sync as send_missed
@@ -61,12 +62,20 @@ Studies = str | Path | Sequence[Study | str | Path]
 DEFAULT_STORE = ".ablator"
 
 
-def plan(study: Study | str | Path, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Plan:
+def plan(
+    study: Study | str | Path,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    rows: Sequence[str] = (),
+) -> Plan:
     """Every trial of a study, with identities, before any is paid for.
 
-    `overrides` are "key=value" strings as of `--set`. Raises SettingError or DataError.
+    `overrides` are "key=value" strings as of `--set`, and `rows` labels as of `--row`: of these rows alone,
+    and of what they are compared with. Raises SettingError or DataError.
     """
-    return make_plan(_study(study), profile=profile, overrides=overrides, fingerprint=_fingerprint)
+    planned = make_plan(_study(study), profile=profile, overrides=overrides, fingerprint=_fingerprint)
+    return only(planned, rows)
 
 
 def run(
@@ -74,6 +83,7 @@ def run(
     *,
     profile: str | None = None,
     overrides: Sequence[str] = (),
+    rows: Sequence[str] = (),
     store: Store | str | Path = DEFAULT_STORE,
     resources: Resources | None = None,
     execution: Execution | None = None,
@@ -86,7 +96,7 @@ def run(
     `mlflow` is a tracking URI, "off", or None for the store's own database. Raises UserError before
     anything is spent where the study, its data, the store or the server are at fault.
     """
-    planned = plan(study, profile=profile, overrides=overrides)
+    planned = plan(study, profile=profile, overrides=overrides, rows=rows)
     return _run(
         [planned],
         profile=profile,
@@ -105,6 +115,7 @@ def run_all(
     *,
     profile: str | None = None,
     overrides: Sequence[str] = (),
+    rows: Sequence[str] = (),
     store: Store | str | Path = DEFAULT_STORE,
     resources: Resources | None = None,
     execution: Execution | None = None,
@@ -115,7 +126,7 @@ def run_all(
     """`run` for several studies (files, or folders of them) as one plan: all are planned and checked before
     the first is trained, and a trial that several of them have is trained once."""
     opened, found = _run(
-        plan_all(studies, profile=profile, overrides=overrides),
+        plan_all(studies, profile=profile, overrides=overrides, rows=rows),
         profile=profile,
         overrides=overrides,
         store=store,
@@ -128,15 +139,21 @@ def run_all(
     return bind(found, opened)
 
 
-def plan_all(studies: Studies, *, profile: str | None = None, overrides: Sequence[str] = ()) -> list[Plan]:
-    """`plan` for several studies. Raises SettingError also for a folder that has no studies, and for a file
-    in it that is none."""
+def plan_all(
+    studies: Studies,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    rows: Sequence[str] = (),
+) -> list[Plan]:
+    """`plan` for several studies; with `rows` of those that have one of them. Raises SettingError also for a
+    folder that has no studies, and for a file in it that is none."""
     if isinstance(studies, (str, Path)):
         studies = [studies]
     loaded = [one for study in studies for one in ([study] if isinstance(study, Study) else load_all(study))]
     # A folder and a file in it name the same study.
     unique = {str(Path(study.file).resolve()) if study.file else study.study: study for study in loaded}
-    return [plan(study, profile=profile, overrides=overrides) for study in unique.values()]
+    return only_all([plan(study, profile=profile, overrides=overrides) for study in unique.values()], rows)
 
 
 def report(
@@ -144,10 +161,12 @@ def report(
     *,
     profile: str | None = None,
     overrides: Sequence[str] = (),
+    rows: Sequence[str] = (),
     store: Store | str | Path = DEFAULT_STORE,
 ) -> Results:
     """The table from the ledger alone; what is not trained is a hole in it."""
-    return _report(plan(study, profile=profile, overrides=overrides), profile, overrides, _open(store))
+    planned = plan(study, profile=profile, overrides=overrides, rows=rows)
+    return _report(planned, profile, overrides, _open(store))
 
 
 def report_all(
@@ -155,11 +174,12 @@ def report_all(
     *,
     profile: str | None = None,
     overrides: Sequence[str] = (),
+    rows: Sequence[str] = (),
     store: Store | str | Path = DEFAULT_STORE,
 ) -> Bound:
     """`report` for several studies, bound into one page."""
     opened = _open(store)
-    plans = plan_all(studies, profile=profile, overrides=overrides)
+    plans = plan_all(studies, profile=profile, overrides=overrides, rows=rows)
     return bind([_report(planned, profile, overrides, opened) for planned in plans], opened)
 
 
@@ -245,10 +265,12 @@ def status(
     *,
     profile: str | None = None,
     overrides: Sequence[str] = (),
+    rows: Sequence[str] = (),
     store: Store | str | Path = DEFAULT_STORE,
 ) -> State:
     """Where a study stands, also while another process, or another machine that shares the store, runs it."""
-    return state_of(plan(study, profile=profile, overrides=overrides), profile, overrides, _open(store))
+    planned = plan(study, profile=profile, overrides=overrides, rows=rows)
+    return state_of(planned, profile, overrides, _open(store))
 
 
 def sync(store: Store | str | Path = DEFAULT_STORE, *, mlflow: str | None = None) -> SyncResult:

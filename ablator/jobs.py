@@ -305,7 +305,9 @@ def mirror_all(job: Job, results: Results) -> None:
         if trial.identity in results.records:
             job.mirror.trial(_mirror_trial(trial, results.records[trial.identity]))
     metrics = {k: float(v) for k, v in dataclasses.asdict(results.table.account).items() if v is not None}
-    job.mirror.report(list(results.files.values()), metrics)
+    # The report that MLflow has of a study is the whole one.
+    whole = not job.planned.chosen
+    job.mirror.report(list(results.files.values()) if whole else [], metrics if whole else {})
 
 
 def mirror_upstream(jobs: Sequence[Job], upstream: Upstream) -> None:

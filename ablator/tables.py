@@ -10,11 +10,13 @@ from typing import Any
 from ablator.contracts.record import Record
 from ablator.plan.planning import Plan
 from ablator.plan.searching import SearchPlan
+from ablator.plan.selecting import BEST, part_name
 from ablator.plan.trial import Trial
 from ablator.report.building import build_table
 from ablator.report.design import dotted
 from ablator.report.inline import render_inline
 from ablator.report.interactions import InteractionSpec
+from ablator.report.reproducing import Reproduction
 from ablator.report.search import SearchPoint, SearchTable, build_search
 from ablator.report.table import RowSpec, Table, TableSpec
 from ablator.report.writing import write_bound, write_page, write_report
@@ -137,7 +139,7 @@ def collect(
         best += _best_row(search, tables[-1], samples[search.arm], reported)
     table = build_table(table_spec(planned, profile, overrides, best, whole), records, tables)
     table = dataclasses.replace(table, links=run_links(store, planned.study.study, records))
-    files = write_report(table, store.reports(planned.study.study) / planned.profile)
+    files = write_report(table, _part(store.reports(planned.study.study) / planned.profile, planned.chosen))
     nothing = Summary(
         planned=0, trained=0, completed=0, cached=0, failed=0, diverged=0, pruned=0, missing=0, seconds=0.0
     )
@@ -174,13 +176,18 @@ def _best_row(
     sample = next(s for s in samples if s.identities[0] == table.best.identity)
     return [
         RowSpec(
-            label=f"{search.label} (best)",
+            label=f"{search.label}{BEST}",
             changes=sample.point,
             identities=tuple(zip(search.seeds, sample.identities, strict=True)),
             reported=reported,
             chosen_from=len(table.points),
         )
     ]
+
+
+def _part(folder: Path, chosen: Sequence[str]) -> Path:
+    """Where the files of chosen rows lie: a folder of their own, so that the whole study's stay."""
+    return folder / part_name(chosen) if chosen else folder
 
 
 def _resolved(trials: Sequence[Trial]) -> dict[str, Any]:
@@ -216,8 +223,13 @@ def table_spec(
         for arm in planned.arms
         if arm.kind != "search"
     ]
-    options = [f"--profile {profile}"] if profile else []
-    options += [f"--set {override}" for override in overrides]
+    again = Reproduction(
+        file=study.file,
+        study=study.study,
+        profile=profile,
+        overrides=overrides,
+        chosen=planned.chosen,
+    )
     return TableSpec(
         study=study.study,
         question=study.question,
@@ -229,10 +241,10 @@ def table_spec(
         interactions=tuple(InteractionSpec(label=i.label, terms=i.terms) for i in planned.interactions),
         test=study.report.test or "paired_t",
         sequential=design_of(planned),
-        baseline=study.baseline.label,
-        rows=(*rows, *best),
+        baseline=planned.arms[0].label,
+        rows=again.rows(rows, best, mark=BEST),
         notes=(*planned.notes, *((study.report.note,) if study.report.note else ())),
-        command=" ".join(["ablator run", study.file or f"<{study.study}>", *options]),
+        command=again.table(),
     )
 
 
@@ -308,5 +320,6 @@ def bind(found: Sequence[Results], store: Store) -> Bound:
     profiles = dict.fromkeys(results.plan.profile for results in found)
     name = name_together([results.plan.study for results in found])
     # No study's name has a hyphen.
-    folder = store.reports("all-studies") / name / "-".join(profiles)
+    chosen = list(dict.fromkeys(label for results in found for label in results.plan.chosen))
+    folder = _part(store.reports("all-studies") / name / "-".join(profiles), chosen)
     return Bound(results=tuple(found), files=write_bound([results.table for results in found], folder))

@@ -4,11 +4,13 @@
 
 Prints seconds, and for each step its share of building plus writing; nothing is kept. Where Debian's chromium
 and chromium-driver are installed (and selenium, of `.[dev]`), also how long a browser takes to open the page,
-and one of 200 records: from the start of the navigation to the end of the load event, the median of five.
+and one of 200 records with curves of 300 epochs and links to their runs: from the start of the navigation to
+the end of the load event, the median of five.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import random
 import shutil
@@ -25,7 +27,8 @@ from rich.table import Table as RichTable
 
 from ablator.contracts.record import Record
 from ablator.report.building import build_table
-from ablator.report.table import RowSpec, TableSpec
+from ablator.report.reproducing import Reproduction
+from ablator.report.table import RowSpec, Table, TableSpec
 from ablator.report.terminal import print_table
 from ablator.report.writing import RENDERERS, write_report
 
@@ -33,8 +36,8 @@ SEEDS = 5
 T = TypeVar("T")
 
 
-def study(count: int) -> tuple[TableSpec, dict[str, Record]]:
-    """`count` records of arms with SEEDS seeds each, ten epochs of curves, a failure in a hundred."""
+def study(count: int, epochs: int = 10) -> tuple[TableSpec, dict[str, Record]]:
+    """`count` records of arms with SEEDS seeds each, curves of so many epochs, a failure in a hundred."""
     rng = random.Random(0)
     rows, records = [], {}
     for arm in range(count // SEEDS):
@@ -49,11 +52,15 @@ def study(count: int) -> tuple[TableSpec, dict[str, Record]]:
                 error="out of memory" if failed else None,
                 spec={"seed": seed, "moto": {"n": arm}},
                 metrics={} if failed else {"top1": final},
-                curves=tuple({"epoch": float(epoch), "top1": final * epoch / 10} for epoch in range(1, 11)),
+                curves=tuple(
+                    {"epoch": float(epoch), "top1": final * epoch / epochs + rng.random()}
+                    for epoch in range(1, epochs + 1)
+                ),
                 cost={"step_ms": 40.0 + rng.random(), "images_per_second": 900.0, "train_seconds": 30.0},
                 size={"parameters": 22e6 + arm, "gmacs": 4.6},
                 versions={"torch": "2.15.0"},
             )
+    again = Reproduction(file="experiments/benchmark.yaml", study="", profile="laptop", overrides=[])
     spec = TableSpec(
         study="benchmark",
         question="How long does a large report take?",
@@ -62,9 +69,18 @@ def study(count: int) -> tuple[TableSpec, dict[str, Record]]:
         metric="top1",
         mode="max",
         baseline="arm 0",
-        rows=tuple(rows),
+        rows=again.rows(rows, mark=""),
+        command=again.table(),
     )
     return spec, records
+
+
+def linked(table: Table) -> Table:
+    """The table with an address for every trial, as one that MLflow has."""
+    address = "http://127.0.0.1:5000/#/experiments/1/runs/0123456789abcdef0123456789abcdef"
+    return dataclasses.replace(
+        table, links={cell.identity: address for row in table.rows for cell in row.cells}
+    )
 
 
 def timed(work: Callable[[], T]) -> tuple[float, T]:
@@ -115,7 +131,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         seconds["write_report, all of them"], paths = timed(lambda: write_report(table, Path(folder)))
         sizes = {name: path.stat().st_size / 1e6 for name, path in paths.items()}
-        small = write_report(build_table(*study(200)), Path(folder) / "small")
+        small = write_report(linked(build_table(*study(200, epochs=300))), Path(folder) / "small")
         openings = [opened(count, paths["page.html"]), opened(200, small["page.html"])]
         with (Path(folder) / "terminal.txt").open("w") as file:
             seconds["print_table"], _ = timed(lambda: print_table(table, Console(file=file, width=120)))

@@ -61,6 +61,16 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
+Rows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--row",
+        metavar="LABEL",
+        help="Only this row and what it is compared with; may be given several times.",
+        rich_help_panel=_STUDY,
+        show_default=False,
+    ),
+]
 StoreFolder = Annotated[
     Path,
     typer.Option(

@@ -30,6 +30,7 @@ def plan(
     studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
+    rows: o.Rows = None,
     store: o.StoreFolder = o.STORE,
     sized: o.Sized = True,
     as_json: o.Json = False,
@@ -45,7 +46,7 @@ def plan(
     from ablator.cli.pricing import priced_plans
     from ablator.report.planned import bound_line, render_plan
 
-    plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
+    plans = api.plan_all(studies, profile=profile, overrides=overrides or (), rows=rows or ())
     priced, starts = priced_plans(plans, stores.readable(store), sized)
     human = output.console(stderr=as_json)
     for planned, items, below in zip(plans, priced, starts, strict=True):
@@ -61,6 +62,7 @@ def plan(
 @app.command(
     epilog=examples(
         "ablator run experiments/moto_n.yaml --profile laptop",
+        "ablator run experiments/moto_n.yaml --profile laptop --row 'n = 8, soft'",
         "ablator run experiments/ --gpus 0.5 --mlflow http://tracking:5000",
     ),
     short_help="Train what is missing and print the table; again to go on.",
@@ -69,6 +71,7 @@ def run(
     studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
+    rows: o.Rows = None,
     store: o.StoreFolder = o.STORE,
     repair: o.Repair = False,
     slots: o.Slots = None,
@@ -94,7 +97,7 @@ def run(
     from ablator.watching import Ahead
 
     human = output.console(stderr=as_json)
-    plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
+    plans = api.plan_all(studies, profile=profile, overrides=overrides or (), rows=rows or ())
     opened = stores.made(store)
     ahead = Ahead.of(plans, opened)
     resources, execution = None, None
@@ -110,6 +113,7 @@ def run(
             [planned.study for planned in plans],
             profile=profile,
             overrides=overrides or (),
+            rows=rows or (),
             store=opened,
             resources=resources,
             execution=execution,
@@ -144,6 +148,7 @@ def report(
     studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
+    rows: o.Rows = None,
     store: o.StoreFolder = o.STORE,
     form: Annotated[
         _Format, typer.Option("--format", "-f", help="What is printed.", rich_help_panel="Output")
@@ -159,7 +164,9 @@ def report(
     from ablator import api
     from ablator.report.terminal import print_table
 
-    bound = api.report_all(studies, profile=profile, overrides=overrides or (), store=stores.made(store))
+    bound = api.report_all(
+        studies, profile=profile, overrides=overrides or (), rows=rows or (), store=stores.made(store)
+    )
     human = output.console(stderr=as_json or form is not _Format.TABLE)
     for number, results in enumerate(bound.results):
         if form is _Format.TABLE:
@@ -188,6 +195,7 @@ def status(
     studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
+    rows: o.Rows = None,
     store: o.StoreFolder = o.STORE,
     watch: o.Watch = False,
     as_json: o.Json = False,
@@ -207,7 +215,7 @@ def status(
             "--watch shows the state again and again, and --json is one object; give one of them (a program "
             "calls `ablator status --json` as often as it likes)"
         )
-    plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
+    plans = api.plan_all(studies, profile=profile, overrides=overrides or (), rows=rows or ())
     opened = stores.made(store)
     known: dict[str, Record] = {}
 

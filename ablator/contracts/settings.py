@@ -13,6 +13,8 @@ from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
+_SCALARS = frozenset({str, int, float, bool})
+
 # Read by the schema library of the `study` room; a plain dict so that this room needs no library.
 _VALIDATION = {"extra": "forbid", "use_attribute_docstrings": True, "allow_inf_nan": False}
 
@@ -27,6 +29,9 @@ def settings(cls: type[T]) -> type[T]:
 
 def as_plain(value: Any) -> Any:
     """Turn settings (nested, any depth) into dicts, lists and scalars that JSON can carry."""
+    # What nearly all values are; whether something is a dataclass takes long to ask of each of a million.
+    if value is None or type(value) in _SCALARS:
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: as_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):

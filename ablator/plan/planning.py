@@ -73,6 +73,8 @@ class Plan:
     """What rows over the same components say together."""
     plugins: tuple[Plugin, ...] = ()
     """The user's own code that the study names."""
+    chosen: tuple[str, ...] = ()
+    """Labels of the rows that were asked for, where this is a part of the study (`selecting.only`)."""
 
     def _repr_html_(self) -> str:
         """The rows, in a notebook."""

@@ -75,7 +75,7 @@ def detail_columns(table: Table) -> list[Column]:
         column("effect", "effect (Hedges' g)", lambda one: formatting.signed(one.effect, 2)),
         column(
             "effect_interval",
-            "95 % interval of it",
+            "95 % interval of the effect",
             lambda one: formatting.interval(one.effect_low, one.effect_high, 2),
         ),
         column(

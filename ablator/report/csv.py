@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,9 @@ def to_frame(table: Table, costs: bool = True) -> pd.DataFrame:
     their differences `*_delta`, `*_low`, `*_high`, `*_p_holm`), reported values
     (`reported_*`) and one column `seed_<seed>` for each seed. What is undefined is empty. Interactions follow
     as further lines, whose `delta` is the effect."""
-    lines = [_line(table, row, costs) for row in table.rows]
+    seeds = sorted({cell.seed for row in table.rows for cell in row.cells})
+    sources = list(dict.fromkeys(key for row in table.rows for key in row.reported))
+    lines = [_line(table, row, costs, seeds, sources) for row in table.rows]
     return pd.DataFrame(lines + [_interaction(item) for item in table.interactions])
 
 
@@ -37,14 +40,17 @@ def render_csv(table: Table, costs: bool = True) -> str:
 def render_json(table: Table, costs: bool = True) -> str:
     """Everything that the table holds. Measured costs and the environment, which differ from run to run,
     lie under keys of their own, `costs`, `environment` and `origins`; `costs=False` leaves these out. `spec`
-    is the baseline's resolved spec, dotted, and each row's own `spec` how it differs from that."""
+    is the baseline's resolved spec, dotted, and each row's own `spec` how it differs from that; `command` is
+    what a shell is told to get the table, or the row, again."""
     base, specs = _specs(table)
+    commands = {row.label: row.command for row in table.spec.rows}
     rows = []
     for row in table.rows:
         plain: dict[str, Any] = as_plain(dict(vars(row)) | {"changes": dict(row.changes)})
         del plain["cost"]
         if (spec := specs.get(row.label)) is not None:
             plain["spec"] = spec
+        plain["command"] = commands[row.label]
         rows.append(plain)
     document = {
         "format": 1,
@@ -99,10 +105,13 @@ def _spec(table: Table) -> dict[str, Any]:
     return plain | ({"sequential": as_plain(table.spec.sequential)} if table.spec.sequential else {})
 
 
-def _line(table: Table, row: Row, costs: bool) -> dict[str, Any]:
+def _line(
+    table: Table, row: Row, costs: bool, seeds: Sequence[int], sources: Sequence[str]
+) -> dict[str, Any]:
+    """One arm: `seeds` and `sources` (metrics that the source reports) are those of the whole table."""
     comparison = row.comparison
     reported: dict[str, Any] = {}
-    for key in dict.fromkeys(key for one in table.rows for key in one.reported):
+    for key in sources:
         item = row.reported.get(key)
         reported[f"reported_{key}"] = (
             None if item is None else item.word if item.value is None else item.value
@@ -116,7 +125,6 @@ def _line(table: Table, row: Row, costs: bool) -> dict[str, Any]:
             further[f"{key}_{name}"] = getattr(found.paired, name) if found.paired else None
         further[f"{key}_p_holm"] = found.p_holm
     cells = {cell.seed: cell.word if cell.value is None else cell.value for cell in row.cells}
-    seeds = sorted({cell.seed for one in table.rows for cell in one.cells})
     return {
         "arm": row.label,
         **({"against": row.against} if table.several_baselines else {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from collections.abc import Sequence
 
 from ablator.report import formatting
@@ -41,7 +42,8 @@ def render_markdown(table: Table, costs: bool = True) -> str:
     if costs and table.seconds:
         parts.append(f"Training and evaluation took {formatting.duration(table.seconds)} in all.")
     if spec.command:
-        parts.append(f"To reproduce:\n\n    {' '.join(spec.command.split())}")
+        # Every space counts in a quoted word.
+        parts.append("To reproduce:\n\n" + textwrap.indent(spec.command, "    ", lambda _: True))
     return "\n\n".join(parts) + "\n"
 
 

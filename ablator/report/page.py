@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ablator.report import formatting, panels, plots, search_plots, tradeoff
 from ablator.report.columns import (
@@ -167,7 +167,7 @@ def _body(table: Table, costs: bool, *, level: int, scope: str, models: str = ""
             level=level,
             spec=table.spec,
             summary=formatting.summary(table),
-            rule=formatting.rule(table.spec),
+            rule=_coded(formatting.rule(table.spec)),
             interaction_rule=RULE,
             table=table,
             heads=[(GROUP_TITLES[group], group, count) for group, count in grouped(shown)],
@@ -178,6 +178,7 @@ def _body(table: Table, costs: bool, *, level: int, scope: str, models: str = ""
             drawn=len(plots.drawn_rows(table)),
             seeds=panels.seed_numbers(table),
             seed_rows=panels.seed_map(table, links=costs),
+            commands=[(row.label, row.command) for row in table.spec.rows if row.command],
             time=panels.time_lines(table),
             duration=formatting.duration(table.seconds),
         )
@@ -186,6 +187,11 @@ def _body(table: Table, costs: bool, *, level: int, scope: str, models: str = ""
 
 def _figure(text: str, scope: str) -> Markup:
     return Markup(scoped(text, scope.removesuffix("-")) if scope else text)
+
+
+def _coded(text: str) -> Markup:
+    """The text with what stands between backticks as code."""
+    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _search(search: SearchTable, scope: str) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def curves(table: Table) -> str:
         for index, row in enumerate(rows):
             _curve(axes, row, COLOURS[f"series-{index}"])
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel(table.spec.metric)
         axes.grid(axis="y")
         axes.tick_params(axis="y", labelcolor=COLOURS["muted"])

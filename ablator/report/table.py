@@ -45,6 +45,8 @@ class RowSpec:
     chosen_from: int = 0
     """Number of points of a search of which this row is the best by the values shown here; 0 for an arm
     that was declared. A chosen row is not tested: its value is too good by selection."""
+    command: str = ""
+    """What a reader types to get this row again, with what it is compared with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from ablator.report.drawing import COLOURS, short, style, svg
+from ablator.report.labelling import DOWN_LEFT, DOWN_RIGHT, UP_LEFT, UP_RIGHT, Place, Point, places
 from ablator.report.statistics import Mode
 from ablator.report.table import Row, Table
 
 WIDTH = 3.6
 NAMED = 8
 """Rows whose labels a figure can carry."""
+_SIZE = 7.5
+_LIKED: dict[Mode, tuple[Place, ...]] = {
+    "max": (UP_LEFT, DOWN_RIGHT, UP_RIGHT, DOWN_LEFT),
+    "min": (DOWN_LEFT, UP_RIGHT, DOWN_RIGHT, UP_LEFT),
+}
+"""Sides of a point for its name, the preferred one first."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,38 +112,53 @@ def draw(table: Table, price: Price) -> str:
                     color=COLOURS["good" if front_row else "muted"],
                     markersize=6 if baseline else 4.5,
                 )
-        _name(axes, rows, points, best, table.spec.mode)
         axes.set_xlabel(f"{price.title}, lower is better")
         axes.set_ylabel(table.spec.metric)
         axes.grid()
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", labelcolor=COLOURS["muted"])
         axes.margins(x=0.12, y=0.16)
+        _name(axes, rows, points, best, table.spec.mode)
         return svg(figure, f"{table.spec.metric} against {price.title}")
 
 
 def _name(
     axes: Any, rows: Sequence[Row], points: Sequence[tuple[float, float]], best: Sequence[int], mode: Mode
 ) -> None:
-    """Names on the side where a front has no points, towards cheaper and better; of points that stand there
-    close to another one, and of the cheapest, on the other side."""
-    low, high = min(x for x, _ in points), max(x for x, _ in points)
-    tall = max(y for _, y in points) - min(y for _, y in points)
+    """Names of baselines and of the front's best rows, where there is room: rather on the side where a front
+    has no points, towards cheaper and better."""
     named = [index for index, row in enumerate(rows) if row.is_baseline]
     named += [index for index in reversed(best) if index not in named]
-    better, worse = (4, -11) if mode == "max" else (-11, 4)
-    last: tuple[float, float] | None = None
-    for index in sorted(named[:NAMED], key=lambda index: points[index]):
-        x, y = points[index]
-        near = last is not None and x - last[0] < 0.5 * (high - low) and abs(y - last[1]) < 0.08 * tall
-        cheapest = x - low < 0.25 * (high - low)
-        right = near or cheapest
-        last = x, y
+    named = sorted(named[:NAMED], key=lambda index: points[index])
+    texts = [short(rows[index].label, 22) for index in named]
+    axes.figure.draw_without_rendering()  # Only then it is known where in the figure a value lies.
+    scale = 72.0 / axes.figure.dpi
+    dots = [(scale * x, scale * y) for x, y in axes.transData.transform(points)]
+    box = [scale * end for end in axes.bbox.extents]
+    chosen = places(
+        [(dots[index], text) for index, text in zip(named, texts, strict=True)],
+        dots,
+        _steps([dots[index] for index in best], mode),
+        (box[0], box[1], box[2], box[3]),
+        _LIKED[mode],
+        _SIZE,
+    )
+    for index, text, place in zip(named, texts, chosen, strict=True):
         axes.annotate(
-            short(rows[index].label, 22),
-            (x, y),
-            xytext=(7 if right else -6, worse if cheapest else better),
+            text,
+            points[index],
+            xytext=(place.dx, place.dy),
             textcoords="offset points",
-            ha="left" if right else "right",
-            fontsize=7.5,
+            ha=place.align,
+            fontsize=_SIZE,
         )
+
+
+def _steps(corners: Sequence[Point], mode: Mode) -> list[tuple[Point, Point]]:
+    """The pieces of the front's line: level from one point to where the next one is, then upright, or the
+    other way round."""
+    pieces: list[tuple[Point, Point]] = []
+    for (x, y), (then_x, then_y) in itertools.pairwise(corners):
+        turn = (then_x, y) if mode == "max" else (x, then_y)
+        pieces += [((x, y), turn), (turn, (then_x, then_y))]
+    return pieces

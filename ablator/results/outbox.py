@@ -90,7 +90,10 @@ class Outbox:
 
     def put_report(self, files: Sequence[Path], metrics: Mapping[str, float], diff: str) -> bool:
         """Keep the study's report (paths that stay where they are) until it is sent; False where these
-        very contents were sent before. Raises OSError."""
+        very contents were sent before. One without files only ends the study's run, and takes the place of
+        none that waits. Raises OSError."""
+        if not files and self.waits(REPORT):
+            return False
         contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
         entry = {"files": [str(file.absolute()) for file in files], "metrics": dict(metrics), "diff": diff}
         digest = _digest({**entry, "contents": contents})

@@ -115,6 +115,8 @@ def test_sorting_tabs_and_links_at_every_size_and_scheme(
     _sort(browser)
     _tabs(browser, page)
     _switch(browser)
+    _copy(browser, page)
+    _hint(browser, page)
     assert browser.get_log("browser") == []
     look(browser, page, DESKTOP, "light", "#seeds")
     browser.find_element("link text", "81.00").click()
@@ -157,6 +159,29 @@ def _tabs(browser: Any, page: Path) -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert len(shown_panels(browser)) > 4
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def _copy(browser: Any, page: Path) -> None:
+    """A row's command is unfolded and copied, or selected where the browser gives no clipboard."""
+    look(browser, page, DESKTOP, "light", "#design")
+    browser.find_element("css selector", "details.commands summary").click()
+    place = browser.find_elements("css selector", ".commands dd")[1]
+    assert place.find_element("css selector", "pre").text.endswith("tiny.yaml --profile laptop --row 'n = 2'")
+    button = place.find_element("css selector", "button.copy")
+    assert button.text == "Copy"
+    button.click()
+    _wait(lambda: button.text in ("Copied", "Selected"))
+
+
+def _hint(browser: Any, page: Path) -> None:
+    """A table that is wider than a phone fades out at its end, until it is scrolled there."""
+    look(browser, page, PHONE, "light")
+    box = browser.find_element("css selector", "#results .scroll")
+    _wait(lambda: "more" in box.get_attribute("class"))
+    browser.execute_script("arguments[0].scrollLeft = arguments[0].scrollWidth", box)
+    _wait(lambda: "more" not in box.get_attribute("class"))
+    look(browser, page, DESKTOP, "light")
+    assert "more" not in browser.find_element("css selector", "#results .scroll").get_attribute("class")
 
 
 def _switch(browser: Any) -> None:

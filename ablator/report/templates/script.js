@@ -77,6 +77,44 @@
   addEventListener("hashchange", follow);
   follow();
 
+  // Commands are there to be copied; where the browser does not let a page do that, the text is selected.
+  for (const command of document.querySelectorAll("pre.command")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy";
+    const place = document.createElement("div");
+    place.className = "copied";
+    command.replaceWith(place);
+    place.append(command, button);
+    let timer = 0;
+    const say = (text) => {
+      button.textContent = text;
+      clearTimeout(timer);
+      timer = setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    };
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(command.textContent);
+        say("Copied");
+      } catch {
+        getSelection().selectAllChildren(command);
+        say("Selected");
+      }
+    });
+  }
+
+  // A fade at the side on which more of a wide table can be scrolled to.
+  const hint = (box) => {
+    const left = box.scrollWidth - box.clientWidth - box.scrollLeft;
+    box.classList.toggle("more", left > 2);
+  };
+  const widths = new ResizeObserver((entries) => entries.forEach(({ target }) => hint(target)));
+  for (const box of document.querySelectorAll(".scroll")) {
+    box.addEventListener("scroll", () => hint(box), { passive: true });
+    widths.observe(box);
+  }
+
   // Sorting: up, down, and back to the study's own order; what has no number stays last.
   const number = (cell) => {
     if (cell.classList.contains("state")) return null;
