@@ -229,6 +229,7 @@ def table_spec(
         profile=profile,
         overrides=overrides,
         chosen=planned.chosen,
+        sequential=planned.sequential is not None,
     )
     return TableSpec(
         study=study.study,

@@ -84,6 +84,11 @@ def test_the_table_is_of_what_was_asked_for(planned: Plan, store: Store) -> None
     assert results.table.complete
     assert results.table.account.planned == 15 == len(results.plan.trials)
     assert results.table.spending.decided_trials == 3
+    commands = {row.label: row.command for row in results.table.spec.rows}
+    assert commands["n = 2"].endswith("--set seeds=3 --row 'n = 2'"), (
+        "that row alone, with the seeds that it has"
+    )
+    assert "seeds=" not in results.table.spec.command
     assert api.status(planned.study, store=store).account.missing == 0
 
 
