@@ -25,7 +25,8 @@ from scipy import stats
 
 from ablator.report import statistics
 from ablator.report.effects import ALPHA, BOOTSTRAP_PAIRS, bootstrap_interval
-from ablator.report.sequential import Arm, SequentialDesign, decide, look, looks_at
+from ablator.report.looks import look, looks_at
+from ablator.report.sequential import Arm, SequentialDesign, decide
 from ablator.report.statistics import LARGE_EFFECT, Comparison
 
 FloatArray = npt.NDArray[np.float64]

@@ -14,6 +14,7 @@ from scipy import stats
 
 from ablator.report.boundaries import SHAPE, boundaries, crossing_probability, nominal_z, predictive_chance
 from ablator.report.effects import effect_interval, t_ruling_out
+from ablator.report.looks import t_statistics
 from ablator.report.sequential import (
     Arm,
     Decision,
@@ -21,7 +22,6 @@ from ablator.report.sequential import (
     SequentialDesign,
     asked_for,
     decide,
-    t_statistics,
 )
 from ablator.report.statistics import LARGE_EFFECT, compare, step_down
 
