@@ -134,6 +134,7 @@ def _run(
             lockstep=any(phase.stop is not None for phase in phases),
             max_attempts=_MAX_ATTEMPTS,
             scratch=scratch,
+            api=there.api,
         )
         on_event(Event(kind="slots", slot=count, text="joined" if there.joined else "started"))
         outcomes = _Outcomes(store, slots)
