@@ -108,6 +108,7 @@ class Run:
         """What a killed driver leaves goes with its session."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 @pytest.fixture
