@@ -28,6 +28,7 @@ from ablator.scheduling.reservations import given_back
 from ablator.scheduling.slot import start_slots
 from ablator.worker.serve import SlotSettings
 from ablator.worker.trial import Execution, failed_record, pruned_record
+from ablator.worker.watchdog import stalled_text, stalls
 
 _MAX_ATTEMPTS = 4
 """Starts of one trial, deaths of its worker included, before it counts as failed."""
@@ -137,7 +138,7 @@ def _run(
             api=there.api,
         )
         on_event(Event(kind="slots", slot=count, text="joined" if there.joined else "started"))
-        outcomes = _Outcomes(store, slots)
+        outcomes = _Outcomes(store, slots, settings.execution.stall_seconds)
         done = SweepOutcome(statuses={}, asked={}, answers=[], elsewhere={})
         try:
             with given_back():
@@ -335,8 +336,9 @@ class _Relay(tune.Callback):  # type: ignore[misc]
 class _Outcomes:
     """Reads how a trial ended, from the ledger first: what is committed there is what counts."""
 
-    def __init__(self, store: Store, slots: list[Any]) -> None:
+    def __init__(self, store: Store, slots: list[Any], stall_seconds: float) -> None:
         self._store = store
+        self._stall_seconds = stall_seconds
         self._slots = slots
         self._began = time.time()
 
@@ -354,6 +356,8 @@ class _Outcomes:
         if result is not None and status is None:
             return self._prune(ticket, result)
         why = (result or {}).get("error") or "the actor that followed it died too often"
+        if count := stalls(self._store.checkpoints(ticket.identity)):
+            why = f"{why}; {stalled_text(count, self._stall_seconds)}"
         attempts = int((result or {}).get("attempts", _PROXY_RETRIES + 1))
         record = failed_record(ticket, str(why), attempts=attempts, started=time.time())
         self._store.ledger.commit(record)
