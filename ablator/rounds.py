@@ -111,6 +111,9 @@ class Rounds:
         self._out.add(ticket.identity)
         return ticket
 
+    alone = ""
+    """It writes nothing down: any number of runs may go through the rounds of a study together."""
+
     def tell(self, record: Record) -> None:
         """A trial's outcome; it is read from the store when the round is over."""
         self._out.discard(record.identity)

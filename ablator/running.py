@@ -86,6 +86,8 @@ class _Outcome:
 
     statuses: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Identity to status, of trials that were started."""
+    elsewhere: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The same of trials that another run finished meanwhile."""
     asked: Mapping[str, Source] = dataclasses.field(default_factory=dict)
     """Of these the ones that a search drew."""
     answers: Sequence[tuple[Source, str]] = ()
@@ -97,7 +99,7 @@ class _Outcome:
         asked for."""
         trials = [planned.unique().keys() for planned in plans]
         own: dict[str, str] = {}
-        others: dict[str, str] = {}
+        others: dict[str, str] = dict(self.elsewhere)
         for identity, status in self.statuses.items():
             if identity in self.counted:
                 continue
@@ -157,6 +159,7 @@ def _sweep(
     )
     return _Outcome(
         statuses=outcome.statuses,
+        elsewhere=outcome.elsewhere,
         asked=outcome.asked,
         answers=outcome.answers,
         counted=upstream.counted,

@@ -148,6 +148,15 @@ CheckpointSeconds = Annotated[
         min=0.0, metavar="S", help="Seconds between checkpoints of a trial.", rich_help_panel=_MACHINE
     ),
 ]
+StallSeconds = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        metavar="S",
+        help="Start a trial again that makes no progress for so long; 0: never.",
+        rich_help_panel=_MACHINE,
+    ),
+]
 Mlflow = Annotated[
     str | None,
     typer.Option(

@@ -82,6 +82,7 @@ def run(
     compile_models: o.Compile = False,
     loader_workers: o.LoaderWorkers = 0,
     checkpoint_seconds: o.CheckpointSeconds = 60.0,
+    stall_seconds: o.StallSeconds = 1800.0,
     keep_weights: o.KeepWeights = False,
     mlflow: o.Mlflow = None,
     quiet: o.Quiet = False,
@@ -103,7 +104,9 @@ def run(
     resources, execution = None, None
     if ahead.todo or repair:
         resources = _resources(slots, workers, cpus, gpus, address)
-        execution = _execution(checkpoint_seconds, loader_workers, compile_models, keep_weights)
+        execution = _execution(
+            checkpoint_seconds, stall_seconds, loader_workers, compile_models, keep_weights
+        )
     if len(plans) > 1:
         output.say(human, ahead.line())
     elif ahead.needed:
@@ -242,12 +245,17 @@ def _resources(
 
 
 def _execution(
-    checkpoint_seconds: float, loader_workers: int, compile_models: bool, keep_weights: bool
+    checkpoint_seconds: float,
+    stall_seconds: float,
+    loader_workers: int,
+    compile_models: bool,
+    keep_weights: bool,
 ) -> Execution:
     from ablator.worker.trial import Execution
 
     return Execution(
         checkpoint_seconds=checkpoint_seconds,
+        stall_seconds=stall_seconds,
         loader_workers=loader_workers,
         compile=compile_models,
         keep_weights=keep_weights,

@@ -16,6 +16,7 @@ _FOLDERS = (
     *(
         "checkpoints",
         "diffs",
+        "leases",
         "live",
         "mlartifacts",
         "mlflow-runs",

@@ -59,6 +59,8 @@ class Cluster:
     joined: bool
     nodes: tuple[tuple[float, float], ...]
     """CPUs and GPUs of every node."""
+    api: str = ""
+    """Address of its API server, of one that this run started; empty where it has none."""
 
     @property
     def cpus(self) -> float:
@@ -89,7 +91,7 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
         slots_for(resources, _this_machine(), trials=resources.slots or 1)
         options["num_cpus"] = _cores()
     try:
-        ray.init(address=address or "local", **options)
+        context = ray.init(address=address or "local", **options)
     except Exception as error:
         where = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
         hint = "; where it asks for a token, set RAY_AUTH_MODE=token" if address else ""
@@ -100,7 +102,11 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
     try:
         found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in found)
-        yield Cluster(joined=True, nodes=nodes) if address is not None else _this_machine()
+        if address is not None:
+            yield Cluster(joined=True, nodes=nodes)
+        else:
+            url = context.dashboard_url
+            yield dataclasses.replace(_this_machine(), api=f"http://{url}" if url else "")
     finally:
         _leave()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -18,7 +19,11 @@ from ray.tune.search import Searcher
 from ablator.contracts.events import Event, OnEvent, Ticket
 from ablator.contracts.record import Record
 from ablator.contracts.settings import as_plain
+from ablator.results.leases import Leases
 from ablator.results.store import Store
+
+_PATIENCE = 1.0
+"""Seconds between two looks at trials that other runs train."""
 
 
 class Source(Protocol):
@@ -37,6 +42,12 @@ class Source(Protocol):
         """Whether it will never give another ticket."""
         ...
 
+    @property
+    def alone(self) -> str:
+        """What it writes down as it asks, such as a search's journal: only one run may have it at a time.
+        Empty where it writes nothing."""
+        ...
+
 
 class TrialQueue(Searcher):  # type: ignore[misc]
     """Tune's searcher. `outcome` reads a record back after a trial has ended."""
@@ -51,13 +62,15 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         search_limit: int | None = None,
         on_event: OnEvent,
         outcome: Callable[[Ticket, dict[str, Any] | None], Record],
+        leases: Leases,
         stopping: bool = False,
         statuses: dict[str, str] | None = None,
     ) -> None:
-        """`limit`: trials live at once, waiting ones included; `search_limit`: the same once only searches
-        have some left, whose sampler should see results before it draws more; `stopping`: whether trials
-        are stopped early, so that pruned records of the ledger are results here; `statuses`: what the run
-        trained before, to go on with."""
+        """`leases` keep other runs from training the same trial at the same time; `limit`: trials live at
+        once, waiting ones included; `search_limit`: the same once only searches have some left, whose
+        sampler should see results before it draws more; `stopping`: whether trials are stopped early, so that
+        pruned records of the ledger are results here; `statuses`: what the run trained before, to go on
+        with."""
         super().__init__()
         self._tickets = deque(tickets)
         self._sources = list(sources)
@@ -67,7 +80,12 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self._on_event = on_event
         self._outcome = outcome
         self._stopping = stopping
+        self._leases = leases
         self._live: dict[str, Ticket] = {}
+        self._held: list[tuple[Ticket, Source | None]] = []
+        """Tickets whose trials another run is training."""
+        self._looked = 0.0
+        """When these were looked at last."""
         self._waiting: dict[str, list[Source | None]] = {}
         self.statuses: dict[str, str] = {} if statuses is None else statuses
         """How every trial ended that this run started, by identity."""
@@ -75,6 +93,8 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         """Identities that were started for a source, and which."""
         self.answers: list[tuple[Source, str]] = []
         """Search samples answered without training: whose, and the status of the answer."""
+        self.elsewhere: dict[str, str] = {}
+        """How trials ended that another run finished while this one had them ahead, by identity."""
         self.error: Exception | None = None
         """What went wrong while an outcome was stored; the sweep ends with it."""
 
@@ -86,7 +106,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
     @property
     def exhausted(self) -> bool:
         """Whether it will never start another trial."""
-        return not self._tickets and all(source.exhausted for source in self._sources)
+        return not (self._tickets or self._held) and all(source.exhausted for source in self._sources)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Tune asks for a trial: its config, None (later), or FINISHED."""
@@ -98,7 +118,12 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             self._give_up(problem)
             return None
         if ticket is None:
-            return str(Searcher.FINISHED) if self.exhausted else None
+            if self.exhausted:
+                return str(Searcher.FINISHED)
+            if not self._live:
+                # Only another run's trials are left; Tune would ask again at once.
+                time.sleep(_PATIENCE)
+            return None
         self._waiting[ticket.identity] = [source]
         if source is not None:
             self.asked[ticket.identity] = source
@@ -108,8 +133,12 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         return {"trial": ticket.identity}
 
     def _next(self) -> tuple[Ticket | None, Source | None]:
-        if self._tickets:
-            return self._tickets.popleft(), None
+        while self._tickets:
+            first = self._tickets.popleft()
+            if self._claim(first, None):
+                return first, None
+        if (freed := self._freed()) is not None:
+            return freed
         for source in self._sources:
             while not source.exhausted:
                 ticket = source.ask()
@@ -121,9 +150,48 @@ class TrialQueue(Searcher):  # type: ignore[misc]
                     source.tell(known)
                 elif ticket.identity in self._waiting:
                     self._waiting[ticket.identity].append(source)
-                else:
+                elif self._claim(ticket, source):
                     return ticket, source
         return None, None
+
+    def _claim(self, ticket: Ticket, source: Source | None) -> bool:
+        """Take the trial's lease. One that another run has waits; one that it has finished is answered."""
+        if ticket.identity in self._waiting:
+            # A twin of it is being trained here by now.
+            self._waiting[ticket.identity].append(source)
+            return False
+        if not self._leases.take(ticket.identity):
+            self._held.append((ticket, source))
+            return False
+        # Another run may have finished it between the plan, or the source's question, and now.
+        record = self._known(ticket.identity)
+        trained_for_weights = ticket.keep_weights and not self._store.weights(ticket.identity).exists()
+        if record is None or record.status == "failed" or trained_for_weights:
+            return True
+        self._leases.give_back(ticket.identity)
+        self._answer(ticket, source, record)
+        return False
+
+    def _freed(self) -> tuple[Ticket, Source | None] | None:
+        """Of the trials that other runs had the next one that none has any more and that is not finished."""
+        if not self._held or time.monotonic() - self._looked < _PATIENCE:
+            return None
+        held, self._held = self._held, []
+        while held:
+            ticket, source = held.pop(0)
+            if self._claim(ticket, source):
+                self._held += held
+                return ticket, source
+        self._looked = time.monotonic()
+        return None
+
+    def _answer(self, ticket: Ticket, source: Source | None, record: Record) -> None:
+        """Take another run's outcome for this one's."""
+        self.elsewhere[ticket.identity] = record.status
+        if source is not None:
+            self.answers.append((source, record.status))
+            source.tell(record)
+        self._tell_finished(ticket, record)
 
     def _known(self, identity: str) -> Record | None:
         record = self._store.ledger.get(identity)
@@ -154,6 +222,10 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             source.tell(record)
         self.answers += [(source, record.status) for source in answered]
         (self._store.tickets / f"{ticket.identity}.json").unlink(missing_ok=True)
+        self._leases.give_back(ticket.identity)
+        self._tell_finished(ticket, record)
+
+    def _tell_finished(self, ticket: Ticket, record: Record) -> None:
         self._on_event(
             Event(
                 kind="finished",
@@ -170,6 +242,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         """Start nothing more; the sweep raises the problem when what runs has ended."""
         self.error = problem
         self._tickets.clear()
+        self._held.clear()
         self._sources.clear()
 
     def ticket_of(self, trial_id: str) -> Ticket | None:

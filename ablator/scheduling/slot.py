@@ -80,9 +80,21 @@ class Slot(Inbox):
 
 
 def start_slots(
-    count: int, shape: SlotShape, settings: SlotSettings, *, lockstep: bool, max_attempts: int, scratch: str
+    count: int,
+    shape: SlotShape,
+    settings: SlotSettings,
+    *,
+    lockstep: bool,
+    max_attempts: int,
+    scratch: str,
+    api: str = "",
 ) -> list[Any]:
-    """Actor handles of `count` slots, starting. `scratch` is where Ray Train keeps its own files."""
+    """Actor handles of `count` slots, starting. `scratch` is where Ray Train keeps its own files. `api` is
+    the address of the cluster's API server, for a cluster that is not the only one on its machine: Ray
+    Train's cleaner would else ask whichever it finds first, and remove a group that lives (ray#65447)."""
     options = {"lockstep": lockstep, "max_attempts": max_attempts, "scratch": scratch}
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(Slot)
+    if api:
+        # What a slot starts inherits it.
+        actor = actor.options(runtime_env={"env_vars": {"RAY_API_SERVER_ADDRESS": api}})
     return [actor.remote(number, shape, settings, options) for number in range(count)]

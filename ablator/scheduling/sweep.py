@@ -18,6 +18,8 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from ablator.contracts.events import Event, OnEvent, Ticket
 from ablator.contracts.record import Record
+from ablator.errors import ClusterError
+from ablator.results.leases import Leases
 from ablator.results.store import Store
 from ablator.scheduling.cluster import Resources, cluster, shape_on, slots_for
 from ablator.scheduling.proxy import TrialProxy
@@ -26,6 +28,7 @@ from ablator.scheduling.reservations import given_back
 from ablator.scheduling.slot import start_slots
 from ablator.worker.serve import SlotSettings
 from ablator.worker.trial import Execution, failed_record, pruned_record
+from ablator.worker.watchdog import stalled_text, stalls
 
 _MAX_ATTEMPTS = 4
 """Starts of one trial, deaths of its worker included, before it counts as failed."""
@@ -87,6 +90,8 @@ class SweepOutcome:
     """Of these the ones that were started for a source, and which."""
     answers: list[tuple[Source, str]]
     """Search samples that the ledger (or a twin) answered: whose, and the status of the answer."""
+    elsewhere: dict[str, str]
+    """Identity to status, of trials that another run finished meanwhile."""
 
 
 def sweep(
@@ -98,6 +103,24 @@ def sweep(
     Every outcome is in the ledger (or, for failures, beside it) when this returns. Raises ClusterError
     where Ray cannot be started or joined.
     """
+    with Leases(store) as leases:
+        _take_searches(phases, leases)
+        return _run(phases, leases, store, settings, on_event)
+
+
+def _take_searches(phases: Sequence[Phase], leases: Leases) -> None:
+    """Two runs that drew points into one journal would make two searches of one."""
+    for name in (source.alone for phase in phases for source in phase.sources if source.alone):
+        if not leases.take(name):
+            raise ClusterError(
+                f"another run of the study draws the points of its search ({leases.holder(name)}); wait for "
+                "it and run again, which then has nothing to train, or end it and run again, which goes on"
+            )
+
+
+def _run(
+    phases: Sequence[Phase], leases: Leases, store: Store, settings: SweepSettings, on_event: OnEvent
+) -> SweepOutcome:
     with cluster(settings.resources) as there:
         count = slots_for(settings.resources, there, max(phase.width for phase in phases))
         shape = shape_on(settings.resources, there)
@@ -112,14 +135,15 @@ def sweep(
             lockstep=any(phase.stop is not None for phase in phases),
             max_attempts=_MAX_ATTEMPTS,
             scratch=scratch,
+            api=there.api,
         )
         on_event(Event(kind="slots", slot=count, text="joined" if there.joined else "started"))
-        outcomes = _Outcomes(store, slots)
-        done = SweepOutcome(statuses={}, asked={}, answers=[])
+        outcomes = _Outcomes(store, slots, settings.execution.stall_seconds)
+        done = SweepOutcome(statuses={}, asked={}, answers=[], elsewhere={})
         try:
             with given_back():
                 for number, phase in enumerate(phases):
-                    queue = _queue(phase, done.statuses, store, count, on_event, outcomes)
+                    queue = _queue(phase, done.statuses, store, count, on_event, outcomes, leases)
                     if queue.exhausted:
                         continue
                     place = f"{scratch}/{number}"
@@ -128,6 +152,7 @@ def sweep(
                         raise queue.error
                     done.asked.update(queue.asked)
                     done.answers.extend(queue.answers)
+                    done.elsewhere.update(queue.elsewhere)
         finally:
             _close(slots)
             shutil.rmtree(scratch, ignore_errors=True)
@@ -141,6 +166,7 @@ def _queue(
     slots: int,
     on_event: OnEvent,
     outcomes: _Outcomes,
+    leases: Leases,
 ) -> TrialQueue:
     """The phase's queue, without what an earlier phase has trained; it adds to `statuses`."""
     return TrialQueue(
@@ -151,6 +177,7 @@ def _queue(
         search_limit=1 if phase.alone else slots + 2,
         on_event=on_event,
         outcome=outcomes.read,
+        leases=leases,
         stopping=phase.stop is not None,
         statuses=statuses,
     )
@@ -309,8 +336,9 @@ class _Relay(tune.Callback):  # type: ignore[misc]
 class _Outcomes:
     """Reads how a trial ended, from the ledger first: what is committed there is what counts."""
 
-    def __init__(self, store: Store, slots: list[Any]) -> None:
+    def __init__(self, store: Store, slots: list[Any], stall_seconds: float) -> None:
         self._store = store
+        self._stall_seconds = stall_seconds
         self._slots = slots
         self._began = time.time()
 
@@ -328,6 +356,8 @@ class _Outcomes:
         if result is not None and status is None:
             return self._prune(ticket, result)
         why = (result or {}).get("error") or "the actor that followed it died too often"
+        if count := stalls(self._store.checkpoints(ticket.identity)):
+            why = f"{why}; {stalled_text(count, self._stall_seconds)}"
         attempts = int((result or {}).get("attempts", _PROXY_RETRIES + 1))
         record = failed_record(ticket, str(why), attempts=attempts, started=time.time())
         self._store.ledger.commit(record)

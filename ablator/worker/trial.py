@@ -32,6 +32,7 @@ from ablator.training.features import FeatureBatches, pass_size_of
 from ablator.training.kept import keep_weights
 from ablator.training.loop import train
 from ablator.worker.starting import trial_weights
+from ablator.worker.watchdog import Watchdog, stalled_text, stalls
 
 _ERROR_LINES = 12
 
@@ -48,6 +49,9 @@ class Execution:
     """Compile models with torch.compile."""
     keep_weights: bool = False
     """Keep the final weights of every trial that is trained to its end, in the store's `weights/`."""
+    stall_seconds: float = 1800.0
+    """A trial without a batch for so long hangs: its worker is ended and the trial started again from its
+    checkpoint. 0: never."""
 
 
 class TrialRunner:
@@ -110,6 +114,24 @@ class TrialRunner:
     def _train(
         self, ticket: Ticket, *, attempts: int, started: float, on_progress: OnProgress
     ) -> Record | None:
+        folder = self.store.checkpoints(ticket.identity)
+        # One of several workers is enough: the others wait for it, and it for them.
+        limit = self.execution.stall_seconds if self.world.rank == 0 else 0.0
+        with Watchdog(limit, folder, attempts) as watchdog:
+            record = self._train_watched(ticket, watchdog, attempts, started, on_progress)
+        if record is not None and (count := stalls(folder)):
+            stalled = stalled_text(count, self.execution.stall_seconds)
+            record = dataclasses.replace(record, notes=(*record.notes, stalled))
+        return record
+
+    def _train_watched(
+        self,
+        ticket: Ticket,
+        watchdog: Watchdog,
+        attempts: int,
+        started: float,
+        on_progress: OnProgress,
+    ) -> Record | None:
         spec = TrialSpec.from_json(ticket.spec)
         settings = spec.train
         # First, because a trial that has nothing to start from needs no images.
@@ -118,7 +140,9 @@ class TrialRunner:
         size = self._size(spec, images.info)
         self._forget_compiled(spec)
         assembly = assemble(spec, images.info, start)
-        batches: Batches = images if assembly.heads is None else self._features(spec, assembly, images)
+        batches = watchdog.batches(images)
+        if assembly.heads is not None:
+            batches = self._features(spec, assembly, batches, watchdog)
         outcome = train(
             assembly.model if assembly.heads is None else assembly.heads,
             assembly.task,
@@ -133,7 +157,7 @@ class TrialRunner:
             tag=ticket.identity,
             compile=self.execution.compile,
             resident_bytes=images.place(),
-            on_progress=on_progress,
+            on_progress=watchdog.reporting(on_progress),
         )
         if outcome.status == "stopped":
             return None
@@ -185,7 +209,9 @@ class TrialRunner:
             device=self.device,
         )
 
-    def _features(self, spec: TrialSpec, assembly: Assembly, images: Loader) -> FeatureBatches:
+    def _features(
+        self, spec: TrialSpec, assembly: Assembly, images: Batches, watchdog: Watchdog
+    ) -> FeatureBatches:
         """What the frozen backbone makes of the images, for the heads."""
         assert spec.probe is not None
         micro = micro_batch_size(spec.train, self.world)
@@ -193,7 +219,7 @@ class TrialRunner:
         return FeatureBatches(
             assembly.model.backbone,
             images,
-            self._load(spec, pass_size),
+            watchdog.batches(self._load(spec, pass_size)),
             views=kept_views(spec.probe, spec.train.all_epochs, fixed=spec.augment.fixed),
             batch_size=micro,
             pass_size=pass_size,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
 import signal
@@ -71,12 +73,12 @@ def below(root: int) -> dict[int, str]:
 class Run:
     """`ablator run` in a process of its own, to be hurt."""
 
-    def __init__(self, study: Path, store: Path) -> None:
+    def __init__(self, study: Path, store: Path, *options: str, log: str = "") -> None:
         self.store = store
-        self.log = store.parent / f"{store.name}.log"
+        self.log = store.parent / f"{log or store.name}.log"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ablator", "run", str(study), "--store", str(store)],
+                [sys.executable, "-m", "ablator", "run", str(study), "--store", str(store), *options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -102,16 +104,18 @@ class Run:
         """The exit code."""
         return self.process.wait(timeout)
 
+    def end_all(self) -> None:
+        """What a killed driver leaves goes with its session."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
 
 @pytest.fixture
 def run(undisturbed: Undisturbed, tmp_path: Path) -> Iterator[Run]:
     made = Run(undisturbed.study, tmp_path / "store")
     yield made
-    # What a killed driver leaves goes with its session.
-    try:
-        os.killpg(made.process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    made.end_all()
 
 
 def random_moment(run: Run) -> None:
@@ -193,3 +197,37 @@ def test_on_a_full_cluster_a_new_slot_takes_the_place_of_a_dead_one(
     assert run.end() == 0, run.log.read_text()
     check_all_is_there(undisturbed, run.store)
     assert answers(running_cluster)
+
+
+def test_two_runs_at_once_train_every_trial_once(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    both = [Run(undisturbed.study, store, "--slots", "1", "--json", log=f"run-{n}") for n in range(2)]
+    try:
+        assert [run.end() for run in both] == [0, 0], [run.log.read_text() for run in both]
+    finally:
+        for run in both:
+            run.end_all()
+    accounts = [json.loads(run.log.read_text().splitlines()[-1]) for run in both]
+    assert sum(account["trained"] for account in accounts) == TRIALS
+    for account in accounts:
+        assert account["completed"] == account["trained"]
+        assert account["completed"] + account["cached"] == TRIALS
+        assert account["missing"] == account["failed"] == 0
+    check_all_is_there(undisturbed, store)
+    left = [path for path in (store / "leases").rglob("*") if path.is_file() and path.name != ".lock"]
+    assert left == []
+
+
+def test_what_a_killed_run_was_training_is_taken_over_by_another_that_goes_on(
+    undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    both = [Run(undisturbed.study, store, "--slots", "1", log=f"run-{n}") for n in range(2)]
+    try:
+        both[0].wait_for_records(4)
+        os.kill(both[0].process.pid, signal.SIGKILL)
+        assert both[1].end() == 0, both[1].log.read_text()
+    finally:
+        for run in both:
+            run.end_all()
+    check_all_is_there(undisturbed, store)

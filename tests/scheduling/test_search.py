@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,16 @@ from typing import Any
 import pytest
 
 from ablator.contracts.record import Record
+from ablator.errors import ClusterError
 from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
 from ablator.plan.searching import SearchPlan
 from ablator.plan.trial import ticket_of
+from ablator.results.leases import Leases
 from ablator.results.store import Store
 from ablator.scheduling.queue import TrialQueue
 from ablator.scheduling.search import OptunaSource, settled
+from ablator.scheduling.sweep import Phase, SweepSettings, sweep
 from ablator.study.loading import load
 
 SPACE = {
@@ -84,7 +89,13 @@ def queue_of(
         return found
 
     return TrialQueue(
-        tickets or [], sources, store=store, limit=limit, on_event=lambda e: None, outcome=outcome
+        tickets or [],
+        sources,
+        store=store,
+        limit=limit,
+        on_event=lambda e: None,
+        outcome=outcome,
+        leases=Leases(store),
     )
 
 
@@ -188,7 +199,13 @@ def test_a_store_that_breaks_ends_the_sweep_with_its_error(
         raise OSError("disk full")
 
     queue = TrialQueue(
-        map(ticket_of, plan.trials), [], store=store, limit=9, on_event=lambda e: None, outcome=outcome
+        map(ticket_of, plan.trials),
+        [],
+        store=store,
+        limit=9,
+        on_event=lambda e: None,
+        outcome=outcome,
+        leases=Leases(store),
     )
     assert isinstance(queue.suggest("t0"), dict)
     queue.on_trial_complete("t0", {"status": "completed"})
@@ -239,3 +256,71 @@ def test_pruned_trials_are_results_only_where_trials_are_stopped_early(
     after = store.ledger.get(cell.identity)
     assert after is not None
     assert after.status == "completed"
+
+
+# ---- two runs at once
+
+
+def test_two_queues_over_one_store_train_every_trial_once(
+    planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    store = Store.open(tmp_path / "store")
+    tickets = [ticket_of(trial) for trial in planned(seeds=6).trials]
+    queues = [queue_of(store, [], list(tickets), limit=1) for _ in range(2)]
+    running: dict[int, str] = {}
+    trained: list[str] = []
+    for turn in range(40 * len(tickets)):
+        number = turn % 2
+        queue = queues[number]
+        if number in running:
+            ticket = queue.ticket_of(running[number])
+            assert ticket is not None
+            store.ledger.commit(record(ticket.identity, dict(ticket.spec)))
+            trained.append(ticket.identity)
+            queue.on_trial_complete(running.pop(number), {"status": "completed"})
+        elif isinstance(queue.suggest(f"t{turn}"), dict):
+            running[number] = f"t{turn}"
+        if all(queue.exhausted for queue in queues) and not running:
+            break
+    assert sorted(trained) == sorted(ticket.identity for ticket in tickets)
+    for queue in queues:
+        assert queue.statuses.keys() | queue.elsewhere.keys() == {ticket.identity for ticket in tickets}
+        assert not queue.statuses.keys() & queue.elsewhere.keys(), "counted once in each run's account"
+
+
+def test_a_twin_of_a_trial_that_another_run_had_is_trained_once(
+    planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    (search,) = planned(sampler="random").searches
+    store = Store.open(tmp_path / "store")
+    other = Leases(store)
+    six = [
+        search.trial({"moto.n": n, "moto.partition": p}, seed).identity
+        for n in (2, 4, 8)
+        for p in ("soft", "hard")
+        for seed in search.seeds
+    ]
+    assert all(other.take(identity) for identity in six)
+    queue = queue_of(store, [source_of(search, store)])
+    assert queue.suggest("t") is None, "every cell is another run's"
+    for identity in six:
+        other.give_back(identity)
+    time.sleep(1.1)
+    trained = 0
+    while (config := queue.suggest(f"t{trained}")) != "FINISHED":
+        if isinstance(config, dict):
+            store.ledger.commit(record(config["trial"], {}))
+            queue.on_trial_complete(f"t{trained}", {"status": "completed"})
+            trained += 1
+    assert trained <= 6
+    assert trained + queue.answered == 24
+
+
+def test_one_run_at_a_time_draws_the_points_of_a_search(planned: Callable[..., Plan], tmp_path: Path) -> None:
+    (search,) = planned(sampler="random").searches
+    store = Store.open(tmp_path / "store")
+    other = Leases(store)
+    source = source_of(search, store)
+    assert other.take(source.alone)
+    with pytest.raises(ClusterError, match=rf"draws the points of its search \(process {os.getpid()} on "):
+        sweep([Phase(sources=[source])], store=store, settings=SweepSettings(), on_event=lambda event: None)
