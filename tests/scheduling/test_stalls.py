@@ -1,4 +1,4 @@
-"""A trial that hangs in a real run: it is started again, goes on from its checkpoint, and its record says so."""
+"""A trial that hangs in a real run: started again, it goes on from its checkpoint, and its record says so."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Hangs(torch.nn.Module):
         self.batches += self.training
         marker = Path(self.settings.marker)
         # In the second epoch of the first attempt.
-        if self.training and self.batches == 12 and (self.settings.always or not marker.exists()):
+        if self.training and self.batches == 60 and (self.settings.always or not marker.exists()):
             marker.touch()
             time.sleep(3600)
         return x_BCHW * 0.5
