@@ -176,7 +176,8 @@ def print_files(to: Console, results: Results) -> None:
 
 
 def _mlflow(store: Path, uri: str | None) -> str:
-    from ablator.results.tracking import OFF, without_secrets
+    from ablator.contracts.secrets import without_secrets
+    from ablator.results.tracking import OFF
 
     if uri == OFF:
         return "off; `ablator sync` writes everything to the store's own database"

@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ablator.contracts.record import FINAL, Record
+from ablator.contracts.secrets import scrubbed_plain
 from ablator.errors import StoreError
 from ablator.results.durable import (
     TEMPORARY_PREFIX,
@@ -49,7 +50,8 @@ class _DamagedError(Exception):
 
 
 def _pack(record: Record) -> bytes:
-    body = canonical_json(record.to_json())
+    # The one place through which every record is written. The identity is of the trial, not of this text.
+    body = canonical_json({**scrubbed_plain(record.to_json()), "identity": record.identity})
     return _HEAD + hashlib.sha256(body).hexdigest().encode() + _MIDDLE + body + _TAIL
 
 

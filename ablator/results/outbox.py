@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ablator.contracts.record import FINAL, Record
+from ablator.contracts.secrets import scrubbed_plain
 from ablator.contracts.settings import as_plain
 from ablator.errors import StoreError
 from ablator.results.durable import TEMPORARY_PREFIX, canonical_json, sync_directory
@@ -180,7 +181,7 @@ class Outbox:
         path = self._path(name)
         self._make_folder()
         temporary = path.with_name(f"{TEMPORARY_PREFIX}{name}-{os.getpid()}-{threading.get_ident()}")
-        temporary.write_bytes(canonical_json(entry))
+        temporary.write_bytes(canonical_json(scrubbed_plain(entry)))
         with self._lock:
             os.replace(temporary, path)
 
