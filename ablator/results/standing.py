@@ -105,7 +105,7 @@ def read_standing(path: Path) -> Standing | None:
             return None
         running = tuple(RunningTrial(**trial) for trial in found.pop("running"))
         return Standing(**found, running=running)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
