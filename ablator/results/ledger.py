@@ -275,7 +275,7 @@ def _content(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno in (errno.EFBIG, errno.EINVAL, errno.EISDIR, errno.ELOOP):
+        if error.errno in (errno.EFBIG, errno.EINVAL, errno.ELOOP):
             raise _DamagedError(error.strerror or str(error)) from error
         raise StoreError(
             f"cannot read the record {path}: {error.strerror or error}; mend that and run again"
