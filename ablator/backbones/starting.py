@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import sys
+import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,12 +19,18 @@ from torch import Tensor, nn
 
 from ablator.backbones.settings import ModelSettings
 from ablator.backbones.weights import find_weights, weights_digest
+from ablator.contracts.archives import check_archive
 from ablator.errors import SettingError, WeightsError
 
 _NAMED = 5
 _PREFIXES = ("module.", "base_encoder.", "momentum_encoder.", "backbone.")
 """What wraps a backbone in published files: data parallelism, MoCo v3's two encoders (its linear probe takes
 the base encoder), and a model with further parts, such as our trials' own."""
+_UNREADABLE = (
+    *(OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, EOFError, MemoryError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError),
+)
+"""What readers of checkpoints raise for files that are none."""
 _TRIAL = {"format", "tag", "state"}
 """Top-level keys of a trial's checkpoint."""
 _MISFITS = (RuntimeError, ValueError, KeyError, AttributeError, IndexError, TypeError, AssertionError)
@@ -141,15 +148,18 @@ def read(weights: str) -> dict[str, Tensor]:
     Raises WeightsError."""
     path = find_weights(weights)
     try:
+        with path.open("rb") as file:
+            check_archive(file)
         held: Any = load_state_dict(str(path), use_ema=True, weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except _UNREADABLE as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(
             f"model.weights {weights!r} holds no weights that can be read safely: {why}; save its state_dict "
             "alone, with torch.save or as .safetensors"
         ) from error
-    if set(held) >= _TRIAL:
-        held = held["state"]["model"]
+    if set(held) >= _TRIAL and isinstance(held["state"], Mapping):
+        held = held["state"].get("model", {})
+    held = held if isinstance(held, Mapping) else {}
     state = {name: value for name, value in held.items() if isinstance(value, Tensor)}
     if not state:
         raise WeightsError(

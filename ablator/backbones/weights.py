@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from ablator.backbones.settings import ModelSettings
+from ablator.contracts.reading import check_regular
 from ablator.errors import WeightsError
 
 _TRIAL = "trial:"
@@ -38,6 +39,7 @@ def find_weights(weights: str) -> Path:
     """The file of `model.weights`, which is there and can be read; raises WeightsError."""
     path = Path(weights).expanduser()
     try:
+        check_regular(path)
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:

@@ -9,6 +9,7 @@ import typer
 import typer.core
 
 from ablator.cli import output
+from ablator.contracts.secrets import scrubbed
 from ablator.errors import UserError
 
 
@@ -20,9 +21,10 @@ class _Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            output.say_error(str(error))
+            text = scrubbed(str(error))
+            output.say_error(text)
             if as_json:
-                print(json.dumps({"error": str(error)}))
+                print(json.dumps({"error": text}))
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             output.say_error("run the same command again to go on", head="interrupted")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -36,8 +38,21 @@ _BESIDE = ("trained", "shared", "needed")
 _STATES = {"ok": "green", "missing": "yellow", "problem": "bold red"}
 
 
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a text from a file may not do to the terminal."""
+
+
 class _Console(Console):
-    """One whose reader may go away (`| head`) without ending the command, as rich would."""
+    """One whose reader may go away (`| head`) without ending the command, as rich would, and which shows the
+    control characters of texts instead of obeying them."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control is None and _CONTROL.search(segment.text):
+                text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", segment.text)
+                yield Segment(text, segment.style)
+            else:
+                yield segment
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -176,7 +191,8 @@ def print_files(to: Console, results: Results) -> None:
 
 
 def _mlflow(store: Path, uri: str | None) -> str:
-    from ablator.results.tracking import OFF, without_secrets
+    from ablator.contracts.secrets import without_secrets
+    from ablator.results.tracking import OFF
 
     if uri == OFF:
         return "off; `ablator sync` writes everything to the store's own database"

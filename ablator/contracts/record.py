@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from ablator.contracts.settings import as_plain
@@ -77,10 +78,60 @@ class Record:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Record:
-        """The inverse of `to_json`; raises ValueError on unknown or contradicting fields."""
+        """The inverse of `to_json`; raises ValueError on unknown or contradicting fields, and on values that
+        are of another type."""
+        if not isinstance(data, dict):
+            raise ValueError("not a record: no JSON object")
         known = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(set(data) - known)
         missing = sorted({"identity", "status", "spec"} - set(data))
         if unknown or missing:
             raise ValueError(f"not a record: unknown fields {unknown}, missing fields {missing}")
+        wrong = sorted(name for name, value in data.items() if not _CHECKS[name](value))
+        if wrong:
+            raise ValueError(f"not a record: values of the wrong type in {', '.join(wrong)}")
         return cls(**{**data, "curves": tuple(data.get("curves", ())), "notes": tuple(data.get("notes", ()))})
+
+
+def _is_number(value: Any) -> bool:
+    """NaN and infinities, which the curves of a diverged trial hold, count; what no float holds does not."""
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_mapping(value: Any, item: Callable[[Any], bool] = lambda _: True) -> bool:
+    return isinstance(value, dict) and all(map(item, value.values()))
+
+
+def _is_list(value: Any, item: Callable[[Any], bool]) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(item, value))
+
+
+def _has_numbers(value: Any) -> bool:
+    return _is_mapping(value, _is_number)
+
+
+def _has_texts(value: Any) -> bool:
+    return _is_mapping(value, _is_text)
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "identity": _is_text,
+    "status": _is_text,
+    "spec": _is_mapping,
+    "metrics": _has_numbers,
+    "unmeasured": _has_texts,
+    "curves": lambda value: _is_list(value, _has_numbers),
+    "cost": _has_numbers,
+    "size": _has_numbers,
+    "notes": lambda value: _is_list(value, _is_text),
+    "error": lambda value: value is None or _is_text(value),
+    "attempts": lambda value: type(value) is int,
+    "versions": _has_texts,
+    "started": lambda value: _is_number(value) and math.isfinite(value),
+    "finished": lambda value: _is_number(value) and math.isfinite(value),
+}
+"""What a file may hold in each field; a reader of records relies on it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from ablator.errors import SettingError, nearest
 from ablator.plan.parts import variants
 from ablator.study.overlay import flatten, overlaps, value_text
 from ablator.study.schema import Arms
-from ablator.study.spaces import Dimension, SearchSpace, SpaceDocument
+from ablator.study.spaces import MOST_POINTS, Dimension, SearchSpace, SpaceDocument, too_many_text
 
 _COMPOSED = ("loco", "add_one", "pairwise")
 # What designs read besides label, design and set.
@@ -75,6 +76,8 @@ def rows(block: Arms, where: str) -> list[Row]:
 def _points(block: Arms, flat: dict[str, Any], where: str) -> list[dict[str, Any]]:
     match block.design:
         case "grid":
+            if math.prod(len(v) for v in flat.values() if isinstance(v, list)) > MOST_POINTS:
+                raise SettingError(f"{where}: {too_many_text(MOST_POINTS)}")
             return grid(flat)
         case "zip":
             return zipped(flat, where)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from ablator.errors import SettingError, nearest
 from ablator.study.schema import Arms, Keys
+from ablator.study.spaces import MOST_POINTS, too_many_text
 
 Components = Mapping[str, tuple[str, ...]]
 """Name of a component to its keys of the block's flat `set`."""
@@ -160,6 +162,8 @@ def _combined(block: Arms, parts: Components, flat: Mapping[str, Any], where: st
             f"{where}: order {block.order} is more than the {len(parts)} components: {', '.join(parts)}"
         )
     sizes = range(1, block.order + 1)
+    if sum(math.comb(len(parts), size) for size in sizes) > MOST_POINTS:
+        raise SettingError(f"{where}: order {block.order}: {too_many_text(MOST_POINTS)}")
     return [_of(parts, flat, names) for size in sizes for names in itertools.combinations(parts, size)]
 
 

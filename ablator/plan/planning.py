@@ -27,6 +27,9 @@ from ablator.plan.upstream import TrialMaker
 from ablator.study.overlay import value_text
 from ablator.study.schema import Design, Seeds, SequentialSeeds, Stop, Study, seed_list, seeds_text
 
+_MOST_SEEDS = 10_000
+_MOST_TRIALS = 1_000_000
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arm:
@@ -132,6 +135,11 @@ def plan(
     untested = check_test(rows.study.report, seeds, overrides, where)
     sequential = scale.seeds if isinstance(scale.seeds, SequentialSeeds) else None
     maker = TrialMaker(fingerprint, profile, overrides)
+    if len(rows.declared) * len(seeds) > _MOST_TRIALS:
+        raise SettingError(
+            f"{where}: {len(rows.declared):,} rows with {len(seeds):,} seeds come to more than "
+            f"{_MOST_TRIALS:,} trials, the most that a study may have; give it fewer of either"
+        )
     arms: list[Arm] = []
     trials: list[Trial] = []
     searches: list[SearchPlan] = []
@@ -193,6 +201,9 @@ def _trials(index: int, rows: Rows, spec: TrialSpec, seeds: Iterable[int], maker
 
 
 def _seeds(said: Seeds, where: str) -> tuple[int, ...]:
+    most = said.max if isinstance(said, SequentialSeeds) else said if isinstance(said, int) else len(said)
+    if most > _MOST_SEEDS:
+        raise SettingError(f"{where}: seeds: at most {_MOST_SEEDS:,} a row, not {most:,}")
     seeds = seed_list(said)
     if isinstance(said, SequentialSeeds) and said.max < said.min:
         raise SettingError(

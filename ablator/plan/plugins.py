@@ -20,12 +20,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from ablator.contracts.reading import read_file
+from ablator.contracts.secrets import secret_in
 from ablator.errors import SettingError, UserError, nearest
 from ablator.plan.spec import SECTIONS, TrialSpec, optional_sections
 from ablator.registry import COMPONENTS, OBJECTIVES, REGISTRIES, TASKS, Entry, adding_for
 
 GROUP = "ablator.plugins"
 """The group of entry points in which packages offer plug-ins; each names a module that registers things."""
+_MOST_BYTES = 4 * 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _RESERVED = ("task", "seed", "plugins", *SECTIONS)
@@ -95,6 +98,7 @@ def check_named(spec: TrialSpec, plugins: Sequence[Plugin], where: str) -> None:
 
 def _from_file(name: str, path: Path, where: str) -> Plugin:
     source = _read(path, where)
+    _check_secrets(source, name, where)
     origin = hashlib.sha256(source).hexdigest()
     place = str(path.resolve())
     if not any(_entries(origin)):
@@ -122,9 +126,19 @@ def _from_package(name: str, where: str) -> Plugin:
 
 def _read(path: Path, where: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, _MOST_BYTES)
     except OSError as error:
         raise SettingError(f"{where}: {path} cannot be read ({error.strerror})") from None
+
+
+def _check_secrets(source: bytes, name: str, where: str) -> None:
+    """The store keeps the file as it is, because its digest is part of identities."""
+    for number, line in enumerate(source.decode(errors="replace").splitlines(), start=1):
+        if (what := secret_in(line)) is not None:
+            raise SettingError(
+                f"{where}: {name}, line {number} holds {what}, and the store keeps the file for workers; "
+                "have it read that from an environment variable"
+            )
 
 
 def _run(source: bytes, path: Path, origin: str, where: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablator.contracts.secrets import secret_in
+from ablator.contracts.settings import as_plain
 from ablator.errors import SettingError, nearest
 from ablator.plan.comparing import check_compared, stated
 from ablator.plan.designs import Row, rows
@@ -18,6 +20,7 @@ from ablator.study.overlay import apply, flatten, merge
 from ablator.study.references import reference
 from ablator.study.schema import Arms, Study
 from ablator.study.spaces import SearchSpace, SpaceDocument
+from ablator.study.validation import path_text
 from ablator.tasks.devices import this_device
 
 
@@ -50,6 +53,7 @@ def rows_of(study: Study, profile: str | None, overrides: Sequence[str]) -> Rows
     """The rows of `study` at the scale of `profile` and `overrides`. Raises SettingError."""
     study = resolve_study(study)
     where = study.file or f"study {study.study!r}"
+    _check_secrets(study, overrides, where)
     plugins = load_plugins(study.plugins, Path(study.file).parent if study.file else Path(), where)
     document = _document(study, where)
     declared = _rows(study, where)
@@ -67,6 +71,33 @@ def rows_of(study: Study, profile: str | None, overrides: Sequence[str]) -> Rows
         scale=scale_of(study, profile, overrides, widened, documents, where),
         plugins=tuple(plugins),
     )
+
+
+def _check_secrets(study: Study, overrides: Sequence[str], where: str) -> None:
+    """What a study says stands in records, in MLflow and on pages, and cannot be taken out of there."""
+    found = next(((path_text(keys), what) for keys, what in _secrets(as_plain(study), ())), None)
+    if found is None:
+        told = ((f"--set {text.partition('=')[0]}", secret_in(text)) for text in overrides)
+        found = next(((key, what) for key, what in told if what is not None), None)
+    if found is not None:
+        raise SettingError(
+            f"{where}: {found[0]} holds {found[1]}, and what a study says is written into records, MLflow "
+            "and pages; leave it out, and have what needs it read it from an environment variable"
+        )
+
+
+def _secrets(value: Any, keys: tuple[int | str, ...]) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    if isinstance(value, str):
+        if (what := secret_in(value)) is not None:
+            yield keys, what
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if (what := secret_in(str(key))) is not None:
+                yield keys, f"a key with {what}"
+            yield from _secrets(item, (*keys, str(key)))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _secrets(item, (*keys, index))
 
 
 def named_start(spec: TrialSpec, label: str) -> TrialSpec:

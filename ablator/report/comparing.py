@@ -15,10 +15,12 @@ from typing import Any
 
 from scipy import stats
 
+from ablator.contracts.reading import read_file
 from ablator.errors import SettingError, nearest
 from ablator.report.effects import ALPHA
 
 RESULTS = "results.json"
+_MOST_BYTES = 256 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,14 +84,22 @@ def read_side(path: Path, *, study: tuple[str, str] | None = None) -> Side:
     """
     file = _file(path, study)
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(read_file(file, _MOST_BYTES))
     except (OSError, ValueError) as error:
         raise SettingError(f"{file} cannot be read as a report ({error})") from None
+    except RecursionError:
+        raise SettingError(f"{file} cannot be read as a report (it is nested without an end)") from None
     if not isinstance(document, dict) or not {"format", "study", "rows"} <= document.keys():
         raise SettingError(f"{file} is no report: it has no `format`, `study` and `rows` as {RESULTS} has")
     if document["format"] != 1:
         raise SettingError(f"{file} is a report of format {document['format']}; this version reads format 1")
-    return Side(path=file, document=document)
+    side = Side(path=file, document=document)
+    try:
+        compare_reports(side, side)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise SettingError(f"{file} is no report that `ablator report` wrote ({why})") from None
+    return side
 
 
 def sides(first: Path, second: Path) -> list[tuple[Side, Side]]:
@@ -151,7 +161,7 @@ def _listed(reports: Mapping[tuple[str, str], Path]) -> str:
 
 
 def _file(path: Path, study: tuple[str, str] | None) -> Path:
-    if not path.exists():
+    if "\0" in str(path) or not path.exists():
         raise SettingError(f"{path}: there is no such file or folder; name a {RESULTS}, a report or a store")
     if path.is_file():
         return path

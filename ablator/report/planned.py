@@ -270,7 +270,8 @@ def _search(search: SearchPlan) -> list[RenderableType]:
     cells = search.space.cells()
     draws = f"{_count(search.samples, 'sample')} × {_count(len(search.seeds), 'seed')}"
     head = f"{draws} by {search.sampler} (seed {search.sampler_seed}) of "
-    head += f"{cells:,} different points" if cells is not None else "a space with continuous dimensions"
+    counted = "a space with continuous dimensions, or with too many points to count"
+    head += f"{cells:,} different points" if cells is not None else counted
     head += f", early stopping by {search.stop.kind}" if search.stop else ""
     lines = [Text(f"Search: {search.label}", style="bold"), Text(f"  {head}")]
     lines += [Text(f"  {key}: {_dimension(d)}") for key, d in search.space.dimensions.items()]

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ablator.contracts.secrets import scrubbed
 from ablator.errors import StoreError
 from ablator.report import figures
 from ablator.report.csv import render_csv, render_json
@@ -46,7 +47,7 @@ def write_bound(tables: Sequence[Table], directory: Path) -> dict[str, Path]:
 def _write(texts: Mapping[str, str], directory: Path) -> dict[str, Path]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        return {name: _replace(directory / name, text) for name, text in texts.items()}
+        return {name: _replace(directory / name, scrubbed(text)) for name, text in texts.items()}
     except OSError as error:
         raise StoreError(f"the report cannot be written to {directory}: {error.strerror or error}") from error
 

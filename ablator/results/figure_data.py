@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablator.contracts.secrets import scrubbed_plain
 from ablator.errors import StoreError
 from ablator.results.durable import explained, make_directory, replace
 
@@ -93,6 +94,7 @@ def save(data: FigureData, folder: Path) -> None:
     with explained("write", folder):
         make_directory(folder)
         replace(folder / _MAPS, buffer.getvalue())
+        numbers = scrubbed_plain(numbers)
         replace(folder / _NUMBERS, json.dumps(numbers, indent=1, ensure_ascii=False).encode())
 
 

@@ -10,8 +10,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from ablator.contracts.reading import read_file
 from ablator.errors import StoreError
 from ablator.results.durable import canonical_json, explained, make_directory, sync_directory
+
+_MOST_BYTES = 256 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class Journal:
     def read(self) -> list[Sample]:
         """Every sample, in order of drawing; empty where there is no journal. Raises StoreError."""
         try:
-            content = self.path.read_bytes()
+            content = read_file(self.path, _MOST_BYTES)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -74,7 +77,9 @@ class Journal:
             data = json.loads(line)
             crc32 = data.pop("crc32")
             sample = Sample(**{**data, "identities": tuple(data["identities"])})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if not _is_sound(sample):
+                raise TypeError("a value is of another type")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise self._damage(number, "it is not a sample") from error
         if crc32 != zlib.crc32(canonical_json(data)):
             raise self._damage(number, "it does not match its checksum")
@@ -85,6 +90,11 @@ class Journal:
             f"damaged search journal {self.path}, line {number}: {why}. Remove that file and run again: the "
             "search starts anew, and what the ledger holds is not trained again"
         )
+
+
+def _is_sound(sample: Sample) -> bool:
+    texts = all(isinstance(identity, str) for identity in sample.identities)
+    return type(sample.sample) is int and isinstance(sample.point, dict) and texts
 
 
 def _cut_torn_line(descriptor: int) -> None:

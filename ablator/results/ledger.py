@@ -22,7 +22,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ablator.contracts.reading import read_file
 from ablator.contracts.record import FINAL, Record
+from ablator.contracts.secrets import scrubbed_plain
 from ablator.errors import StoreError
 from ablator.results.durable import (
     TEMPORARY_PREFIX,
@@ -35,6 +37,7 @@ from ablator.results.durable import (
 )
 
 FORMAT = 1
+_MOST_BYTES = 256 * 2**20
 _HEAD = f'{{"format": {FORMAT}, "sha256": "'.encode()
 _MIDDLE = b'", "record": '
 _TAIL = b"}\n"
@@ -49,7 +52,8 @@ class _DamagedError(Exception):
 
 
 def _pack(record: Record) -> bytes:
-    body = canonical_json(record.to_json())
+    # The one place through which every record is written. The identity is of the trial, not of this text.
+    body = canonical_json({**scrubbed_plain(record.to_json()), "identity": record.identity})
     return _HEAD + hashlib.sha256(body).hexdigest().encode() + _MIDDLE + body + _TAIL
 
 
@@ -66,6 +70,8 @@ def _unpack(content: bytes, identity: str) -> Record:
         record = Record.from_json(json.loads(body))
     except (ValueError, TypeError) as error:
         raise _DamagedError(f"it is {error}") from error
+    except RecursionError as error:
+        raise _DamagedError("it is nested without an end") from error
     if record.identity != identity:
         raise _DamagedError(f"it holds the record of another trial, {record.identity[:12]}")
     return record
@@ -129,11 +135,11 @@ class Ledger:
         damaged: dict[Path, str] = {}
         for identity in identities:
             path = self._path(identity)
-            if (content := _content(path)) is not None:
-                try:
+            try:
+                if (content := _content(path)) is not None:
                     records[identity] = _unpack(content, identity)
-                except _DamagedError as error:
-                    damaged[path] = str(error)
+            except _DamagedError as error:
+                damaged[path] = str(error)
         if damaged:
             raise _damage_error(damaged)
         return records
@@ -254,21 +260,23 @@ class Ledger:
     # ---- reading
 
     def _read(self, path: Path, identity: str) -> Record | None:
-        if (content := _content(path)) is None:
-            return None
         try:
-            return _unpack(content, identity)
+            content = _content(path)
+            return None if content is None else _unpack(content, identity)
         except _DamagedError as error:
             raise _damage_error({path: str(error)}) from error
 
 
 def _content(path: Path) -> bytes | None:
-    """The bytes of a file, None where there is none; one that cannot be read is not damaged by that."""
+    """The bytes of a file, None where there is none; one that cannot be read is not damaged by that, unless
+    no record is like that."""
     try:
-        return path.read_bytes()
+        return read_file(path, _MOST_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno in (errno.EFBIG, errno.EINVAL, errno.ELOOP):
+            raise _DamagedError(error.strerror or str(error)) from error
         raise StoreError(
             f"cannot read the record {path}: {error.strerror or error}; mend that and run again"
         ) from error

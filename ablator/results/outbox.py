@@ -17,7 +17,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablator.contracts.reading import read_file
 from ablator.contracts.record import FINAL, Record
+from ablator.contracts.secrets import scrubbed_plain
 from ablator.contracts.settings import as_plain
 from ablator.errors import StoreError
 from ablator.results.durable import TEMPORARY_PREFIX, canonical_json, sync_directory
@@ -26,6 +28,12 @@ from ablator.results.tracking import Target
 
 REPORT = "report"
 """Name of the study's own entry, beside the trials' 64 hexadecimal digits."""
+
+
+_MOST_BYTES = 256 * 2**20
+_ENTRY: dict[str, type] = {"version": str, "digest": str}
+_TRIAL_ENTRY: dict[str, type] = {**_ENTRY, "label": str, "arm": str, "seed": int, "changes": dict}
+_REPORT_ENTRY: dict[str, type] = {**_ENTRY, "files": list, "metrics": dict, "diff": str}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,15 +127,16 @@ class Outbox:
         exist already; None where it does not wait (any more). Raises StoreError where it is damaged."""
         path = self._path(name)
         try:
+            entry = json.loads(read_file(path, _MOST_BYTES))
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
-                entry = json.loads(file.read())
             sync_directory(self.folder)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StoreError(f"unreadable outbox entry {path} ({error}); remove it and run again") from error
-        if not isinstance(entry, dict) or not {"version", "digest"} <= entry.keys():
+        kinds = _REPORT_ENTRY if name == REPORT else _TRIAL_ENTRY
+        if not isinstance(entry, dict) or not _is_sound(entry, kinds):
             raise StoreError(f"damaged outbox entry {path}; remove it and run again")
         return entry
 
@@ -180,7 +189,7 @@ class Outbox:
         path = self._path(name)
         self._make_folder()
         temporary = path.with_name(f"{TEMPORARY_PREFIX}{name}-{os.getpid()}-{threading.get_ident()}")
-        temporary.write_bytes(canonical_json(entry))
+        temporary.write_bytes(canonical_json(scrubbed_plain(entry)))
         with self._lock:
             os.replace(temporary, path)
 
@@ -214,9 +223,13 @@ class Outbox:
                     self.experiment = str(data["experiment"])
                     continue
                 sent[data["name"]] = Sent(version=data["version"], digest=data["digest"], run=data["run"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue  # Empty, or cut short by a crash: that run is found again by its tags.
         return sent
+
+
+def _is_sound(entry: Mapping[str, Any], kinds: Mapping[str, type]) -> bool:
+    return all(isinstance(entry.get(name), kind) for name, kind in kinds.items())
 
 
 def version_of(record: Record) -> str:

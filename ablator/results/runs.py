@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ablator.contracts.record import Record
+from ablator.contracts.secrets import scrubbed
 from ablator.results.store import Store
 
 MAX_VALUE = 6000
@@ -48,7 +49,7 @@ def parameters(spec: Mapping[str, Any]) -> dict[str, str]:
         while name in flat:
             suffix = f"_{number}"
             name, number = clean_name(key)[: MAX_NAME - len(suffix)] + suffix, number + 1
-        flat[name] = shortened(value, MAX_VALUE)
+        flat[name] = shortened(scrubbed(value), MAX_VALUE)
     return flat
 
 
@@ -97,7 +98,8 @@ def tags(store: Store, study: str, entry: Mapping[str, Any], record: Record) -> 
         found["mlflow.source.git.commit"] = commit
     if (diff := record.versions.get("git_diff")) and (path := store.diff(diff)).exists():
         found["ablator.git_diff"] = path.read_text(errors="replace")
-    return {name: shortened(value, MAX_TAG) for name, value in found.items()}
+    # Older records and diffs may hold what is taken out today.
+    return {name: shortened(scrubbed(value), MAX_TAG) for name, value in found.items()}
 
 
 def labels(entry: Mapping[str, Any]) -> dict[str, str]:

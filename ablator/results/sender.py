@@ -138,7 +138,12 @@ class Sender:
 
     def _record(self, identity: str, entry: Mapping[str, Any]) -> Record:
         if "record" in entry:
-            return Record.from_json(entry["record"])
+            try:
+                return Record.from_json(entry["record"])
+            except ValueError as error:
+                raise StoreError(
+                    f"damaged outbox entry of trial {identity[:12]}: {error}; remove it"
+                ) from error
         record = self.outbox.store.ledger.get(identity)
         if record is None:
             raise StoreError(f"trial {identity[:12]} waits for MLflow, but its record is not in the ledger")

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ablator.contracts.secrets import scrubbed_plain
 from ablator.results.durable import canonical_json, replace
 
 FORMAT = 1
@@ -92,7 +93,8 @@ def write_standing(path: Path, standing: Standing) -> None:
     because nobody can watch it."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        replace(path, canonical_json({"format": FORMAT, **dataclasses.asdict(standing)}), synced=False)
+        said = scrubbed_plain({"format": FORMAT, **dataclasses.asdict(standing)})
+        replace(path, canonical_json(said), synced=False)
 
 
 def read_standing(path: Path) -> Standing | None:
@@ -103,7 +105,7 @@ def read_standing(path: Path) -> Standing | None:
             return None
         running = tuple(RunningTrial(**trial) for trial in found.pop("running"))
         return Standing(**found, running=running)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

@@ -7,6 +7,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 
+from ablator.contracts.secrets import scrubbed
 from ablator.errors import StoreError
 from ablator.results.durable import explained, make_directory, replace
 from ablator.results.journal import Journal
@@ -123,14 +124,14 @@ class Store:
         return self.root / "reports" / checked_name(study, "study name")
 
     def keep_diff(self, diff: str) -> str:
-        """Keep uncommitted changes of the code once, by content; returns the hash that records carry.
-        Raises StoreError."""
+        """Keep uncommitted changes of the code once, without the secrets in them; returns the hash of the
+        whole, which records carry, whatever a machine's variables hold. Raises StoreError."""
         digest = hashlib.sha256(diff.encode()).hexdigest()[:16]
         path = self.diff(digest)
         if not path.exists():
             with explained("write", path):
                 make_directory(path.parent)
-                replace(path, diff.encode())
+                replace(path, scrubbed(diff).encode())
         return digest
 
     def diff(self, digest: str) -> Path:

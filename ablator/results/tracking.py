@@ -6,12 +6,12 @@ import base64
 import dataclasses
 import hashlib
 import os
-import re
 import threading
 import urllib.error
 import urllib.request
 from urllib.parse import unquote
 
+from ablator.contracts.secrets import scrubbed, split_uri, without_secrets
 from ablator.errors import TrackingError
 from ablator.results.store import Store
 
@@ -46,11 +46,11 @@ class Target:
         return self.uri.partition(":")[0].lower() in ("http", "https", "databricks")
 
     def scrub(self, text: str) -> str:
-        """`text`, such as a library's error, without the URI's secrets."""
+        """`text`, such as a library's error, without the URI's secrets and all others that are known."""
         text = text.replace(self.uri, self.shown)
         for secret in _secrets(self.uri):
             text = text.replace(secret, "***")
-        return text
+        return scrubbed(text)
 
 
 def target(store: Store, uri: str | None) -> Target:
@@ -93,7 +93,7 @@ def check_server(uri: str | None) -> None:
 
 def _ask(uri: str) -> str:
     """Why the server is not usable; empty where it is."""
-    name, _, secret = _split(uri)[1].partition(":")
+    name, _, secret = split_uri(uri)[1].partition(":")
     request = urllib.request.Request(without_secrets(uri).rstrip("/") + "/health")
     user = unquote(name) or os.environ.get("MLFLOW_TRACKING_USERNAME", "")
     password = unquote(secret) or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
@@ -115,23 +115,8 @@ def _ask(uri: str) -> str:
         return str(getattr(error, "reason", error))
 
 
-def without_secrets(uri: str) -> str:
-    """`uri` without user, password, query and fragment."""
-    return _split(uri)[0]
-
-
 def _secrets(uri: str) -> list[str]:
-    _, user, query = _split(uri)
+    _, user, query = split_uri(uri)
     password = user.partition(":")[2]
     found = {secret for secret in (user, password, unquote(password), query) if secret}
     return sorted(found, key=len, reverse=True)
-
-
-def _split(uri: str) -> tuple[str, str, str]:
-    """Address, user with password, and query. By hand, because the standard library's functions lose a
-    slash of `sqlite:////path` and stop at a `#` or `?` in a password."""
-    scheme, separator, rest = uri.partition("://")
-    authority, slash, path = rest.partition("/")
-    user, _, host = authority.rpartition("@")
-    address, *query = re.split(r"[?#]", f"{scheme}{separator}{host}{slash}{path}", maxsplit=1)
-    return address, user, "".join(query)

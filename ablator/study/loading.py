@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ablator.contracts.settings import as_plain
 from ablator.errors import SettingError
 from ablator.study import yaml
 from ablator.study.overlay import flatten, merge
@@ -17,6 +18,7 @@ from ablator.study.spaces import SpaceDocument
 from ablator.study.validation import validate
 
 _PROFILES = Path("recipes") / "profiles"
+_PROFILE_NAME = re.compile(r"\w[\w .+-]{0,79}")
 _INSTALLED = Path(__file__).resolve().parents[2]
 
 
@@ -46,6 +48,14 @@ def resolve(study: Study) -> Study:
         raise SettingError(
             f"{where}: study: a name is lower-case letters, digits and underscores, not {study.study!r}"
         )
+    _check_characters(as_plain(dataclasses.replace(study, file=None)), where)
+    for name in study.profiles:
+        if not _PROFILE_NAME.fullmatch(name):
+            raise SettingError(
+                f"{where}: profiles: a name is at most 80 letters, digits, spaces, '_', '-', '+' and '.', "
+                "and begins with a letter, a digit or '_', because reports lie in a folder of that name; "
+                f"not {name!r}"
+            )
     base = study.base
     if isinstance(base, str):
         base = _recipe_for(folder, base, f"{where}: base")
@@ -58,7 +68,7 @@ def resolve(study: Study) -> Study:
 
 def recipe(path: Path, where: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The sections of the recipe at `path`, over those of its own `base` (relative to it)."""
-    real = path.resolve()
+    real = _resolved(path, f"{where}: recipe")
     if real in above:
         circle = " -> ".join(p.name for p in (*above[above.index(real) :], real))
         raise SettingError(f"{where}: recipes are based on each other in a circle: {circle}")
@@ -69,6 +79,26 @@ def recipe(path: Path, where: str, above: tuple[Path, ...] = ()) -> dict[str, An
     if not isinstance(below, str):
         raise SettingError(f"{path}: base: must be the path of a recipe, not {below!r}")
     return merge(_recipe_for(path.parent, below, f"{path}: base", (*above, real)), document, str(path))
+
+
+def _resolved(path: Path, what: str) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, names that no file can have
+        raise SettingError(f"{what} {str(path)!r}: cannot be read: {error}") from None
+
+
+def _check_characters(value: Any, where: str) -> None:
+    """A study that is built in Python may hold what YAML files may not."""
+    if isinstance(value, str) and (found := yaml.CONTROL.search(value)) is not None:
+        raise SettingError(f"{where}: in {value!r} {yaml.control_text(found[0])}")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_characters(str(key), where)
+            _check_characters(item, where)
+    elif isinstance(value, list):
+        for item in value:
+            _check_characters(item, where)
 
 
 def _recipe_for(folder: Path, file: str, where: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:

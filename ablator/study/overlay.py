@@ -14,6 +14,7 @@ from typing import Any
 
 from ablator.errors import SettingError
 
+_MOST_KEYS = 1_000
 _SWITCH: dict[str, dict[str, Any] | None] = {"on": {}, "off": None}
 
 
@@ -26,6 +27,8 @@ def flatten(overlay: Mapping[str, Any], where: str) -> dict[str, Any]:
                 f"{where}: {key!r} is not a key; a key is words with dots between, such as train.lr"
             )
         for dotted, leaf in _leaves(key, value):
+            if len(flat) >= _MOST_KEYS:
+                raise SettingError(f"{where}: sets more than {_MOST_KEYS:,} keys, and no spec has that many")
             other = next((k for k in flat if overlaps(k, dotted)), None)
             if other is not None and {} not in (flat[other], leaf):
                 raise SettingError(f"{where}: says {other} = {flat[other]!r} and also {dotted} = {leaf!r}")

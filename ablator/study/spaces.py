@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol
 
@@ -10,6 +11,21 @@ from annotated_types import MinLen
 
 from ablator.contracts.settings import settings
 from ablator.errors import SettingError, nearest
+
+MOST_POINTS = 100_000
+"""Most rows that a block of arms may make."""
+_MOST_CHOICES = 2_000
+_SHOWN = 50
+MOST_VALUES = 1_000_000
+"""Most values of a dimension that is not continuous."""
+
+
+def too_many_text(most: int) -> str:
+    """What is wrong with a grid beyond that."""
+    return (
+        f"it comes to more than {most:,} rows, the most that a block may have; give its keys fewer values, "
+        "or draw from them with design: search"
+    )
 
 
 @settings
@@ -99,6 +115,8 @@ class SearchSpace:
         found: list[dict[str, Any]] = [{}]
         for key in self._order:
             dimension = self.document.dimensions[key]
+            if len(found) * (len(_values(dimension)) if dimension.kind == "categorical" else 1) > MOST_POINTS:
+                raise SettingError(f"{self.where}: {too_many_text(MOST_POINTS)}")
             found = [
                 {**point, key: value} if there else point
                 for point in found
@@ -108,10 +126,13 @@ class SearchSpace:
         return found
 
     def cells(self) -> int | None:
-        """Number of different points; None where a dimension is continuous."""
+        """Number of different points; None where a dimension is continuous, or too much hangs on conditions
+        to count it."""
         if any(d.kind == "float" and d.step is None for d in self.document.dimensions.values()):
             return None
         parents = {name for d in self.document.dimensions.values() for name in d.when}
+        if math.prod(len(_values(self.document.dimensions[name])) for name in parents) > MOST_POINTS:
+            return None
         return self._count(0, {}, parents)
 
     def _count(self, position: int, point: dict[str, Any], parents: set[str]) -> int:
@@ -160,7 +181,8 @@ class SearchSpace:
                     possible = f"{parent.low} to {parent.high}"
                 else:
                     fits = any(_same(value, v) for v in _values(parent))
-                    possible = ", ".join(repr(v) for v in _values(parent))
+                    possible = ", ".join(repr(v) for v in _values(parent)[:_SHOWN])
+                    possible += ", …" if len(_values(parent)) > _SHOWN else ""
                 if not fits:
                     raise SettingError(
                         f"{self.where}: {key}: when: {name} is never {value!r}; it can be: {possible}"
@@ -176,6 +198,11 @@ def _check_range(dimension: Dimension, where: str) -> None:
             raise SettingError(
                 f"{where}: a categorical dimension has choices, not {', '.join(sorted(given)) or 'log'}"
             )
+        if len(dimension.choices) > _MOST_CHOICES:
+            raise SettingError(
+                f"{where}: {len(dimension.choices):,} choices are more than {_MOST_CHOICES:,}, the most that "
+                "a dimension may have"
+            )
         if any(_same(a, b) for i, a in enumerate(dimension.choices) for b in dimension.choices[:i]):
             raise SettingError(f"{where}: a choice is there twice: {list(dimension.choices)}")
         return
@@ -190,6 +217,13 @@ def _check_range(dimension: Dimension, where: str) -> None:
         raise SettingError(f"{where}: a logarithmic dimension needs low above 0, not {low:g}")
     if step is not None and (step <= 0 or dimension.log):
         raise SettingError(f"{where}: step must be above 0 and cannot go with log, not {step:g}")
+    count = (high - low) / (step or 1) + 1 if dimension.kind == "int" or step is not None else 0
+    if count > MOST_VALUES:
+        raise SettingError(
+            f"{where}: from {low:g} to {high:g} in steps of {step or 1:g} there are more than "
+            f"{MOST_VALUES:,} values, the most that a dimension may have; take a larger "
+            "step, or kind: float without one"
+        )
     if dimension.kind == "int" and any(v is not None and v != int(v) for v in (low, high, step)):
         raise SettingError(f"{where}: low, high and step of an int dimension are whole numbers")
 

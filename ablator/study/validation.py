@@ -17,6 +17,9 @@ from ablator.errors import SettingError, nearest
 
 T = TypeVar("T")
 
+_MOST_MISTAKES = 200
+"""Mistakes that are looked at; branches of a union count one by one."""
+_SHOWN_MISTAKES = 50
 _KINDS = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -67,7 +70,7 @@ def _explain(cls: type, data: Any, error: ValidationError, where: str, prefix: s
     """One text for everything that is wrong; the branches of a union become one line."""
     rules: dict[tuple[int | str, ...], list[str]] = {}
     values: dict[tuple[int | str, ...], Any] = {}
-    for item in error.errors(include_url=False):
+    for item in error.errors(include_url=False)[:_MOST_MISTAKES]:
         keys, value = _locate(item["loc"], data, missing=item["type"] == "missing")
         values[keys] = value
         rule = _rule(cls, keys, cast(Mapping[str, Any], item))
@@ -80,7 +83,9 @@ def _explain(cls: type, data: Any, error: ValidationError, where: str, prefix: s
     ]
     if len(lines) == 1:
         return f"{where}: {lines[0]}"
-    return f"{where}: {len(lines)} mistakes\n" + "\n".join(f"  {line}" for line in lines)
+    count = f"{len(lines)} mistakes" if len(lines) <= _SHOWN_MISTAKES else "many mistakes, the first"
+    lines = lines[:_SHOWN_MISTAKES]
+    return f"{where}: {count}\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _line(path: str, rules: Sequence[str], value: Any) -> str:

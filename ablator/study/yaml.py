@@ -6,12 +6,14 @@ YAML 1.1, which PyYAML reads by default, takes `4:8` for a number in base 60, `1
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ablator.contracts.reading import read_file
 from ablator.errors import SettingError
 
 
@@ -31,6 +33,12 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move a terminal's cursor, turn the direction of text around, or cannot be written."""
+_MOST_BYTES = 2**19
+_MOST_VALUES = 250_000
+_MOST_LEVELS = 40
+_TOO_DEEP = f"it is nested more than {_MOST_LEVELS} levels deep, or in itself"
 _KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = (
@@ -74,9 +82,21 @@ _Loader.add_constructor(_TAG + "map", _mapping)
 
 
 def parse(text: str, where: str) -> Any:
-    """The value of one YAML document. Raises SettingError with `where` and the line."""
+    """The value of one YAML document. Raises SettingError with `where` and the line; also for one that is
+    nested too deeply, comes to too many values through its aliases, or holds characters that control a
+    terminal."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check_size(node)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise SettingError(f"{where}: not usable YAML: {_TOO_DEEP}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark and "\n" in text else ""
@@ -84,6 +104,46 @@ def parse(text: str, where: str) -> Any:
     except (yaml.YAMLError, ValueError) as error:
         why = " ".join(str(error).split())
         raise SettingError(f"{where}: not valid YAML: {why}") from None
+
+
+def _check_size(document: yaml.Node) -> None:
+    """Refuse what a few lines can blow up: an alias is a copy to everything that comes after."""
+    known: dict[int, tuple[int, int]] = {}
+
+    def measured(node: yaml.Node, depth: int) -> tuple[int, int]:
+        """Values and levels of a part, which stands `depth` levels below the document."""
+        if isinstance(node, yaml.ScalarNode):
+            if (found := CONTROL.search(node.value)) is not None:
+                raise _refusal(control_text(found[0]), node)
+            return 1, 1
+        if id(node) not in known and depth <= _MOST_LEVELS:
+            below = node.value if isinstance(node, yaml.SequenceNode) else itertools.chain(*node.value)
+            parts = [measured(item, depth + 1) for item in below]
+            known[id(node)] = (
+                1 + sum(count for count, _ in parts),
+                1 + max((high for _, high in parts), default=0),
+            )
+        count, levels = known.get(id(node), (1, 1))
+        if depth + levels > _MOST_LEVELS:
+            raise _refusal(_TOO_DEEP, node)
+        if count > _MOST_VALUES:
+            text = f"with its aliases it comes to more than {_MOST_VALUES:,} values, the most that are read"
+            raise _refusal(text, node)
+        return count, levels
+
+    measured(document, 0)
+
+
+def _refusal(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+def control_text(character: str) -> str:
+    """What is wrong with a character of CONTROL."""
+    return (
+        f"the character U+{ord(character):04X} controls how text is shown and does not belong into a study; "
+        "leave it out"
+    )
 
 
 def dump(document: dict[str, Any]) -> str:
@@ -97,11 +157,13 @@ def dump(document: dict[str, Any]) -> str:
 def read(path: Path, kind: str) -> dict[str, Any]:
     """The mapping in the file at `path`, which is a `kind` (such as "study") for the error's text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, _MOST_BYTES).decode("utf-8")
     except FileNotFoundError:
         raise SettingError(f"{kind} {path}: no such file{_others(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{kind} {path}: cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{kind} {path}: cannot be read: it is not UTF-8 ({error})") from None
+    except OSError as error:
+        raise SettingError(f"{kind} {str(path)!r}: cannot be read: {error.strerror or error}") from None
     document = parse(text, str(path))
     if not isinstance(document, dict):
         found = "the file is empty" if document is None else f"this is {_KINDS.get(type(document), 'not')}"

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import time
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,12 +14,18 @@ from typing import Any, BinaryIO
 import torch
 import torch.distributed as dist
 
+from ablator.contracts.archives import check_archive
 from ablator.contracts.protocols import World
 from ablator.errors import StoreError
 
 _FORMAT = 1
 _DIGEST_BYTES = 32
 _CHUNK_BYTES = 2**20
+_UNREADABLE = (
+    *(OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, EOFError, MemoryError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile),
+)
+"""What torch raises for files that it did not write."""
 REMEDY = "delete it, and the trial starts again from its beginning"
 
 
@@ -95,16 +102,18 @@ def load(path: Path, tag: str) -> dict[str, Any] | None:
     try:
         with path.open("rb") as file:
             _check_digest(file)
+            check_archive(file)
             held = torch.load(file, map_location="cpu", weights_only=True)
         form, written, state = held["format"], held["tag"], held["state"]
-    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        if not isinstance(state, dict):
+            raise TypeError("its state is no mapping")
+    except _UNREADABLE as error:
         raise _damage(path, error) from error
     if form != _FORMAT:
         raise StoreError(f"checkpoint {path} has format {form}, this version reads {_FORMAT}; {REMEDY}")
     if written != tag:
         raise StoreError(f"checkpoint {path} belongs to another trial ({written!r}, not {tag!r}); {REMEDY}")
-    assert isinstance(state, dict)
-    return state
+    return dict(state)
 
 
 def verify(path: Path) -> None:

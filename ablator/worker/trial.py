@@ -19,6 +19,7 @@ from ablator.assembly.preflight import model_key
 from ablator.contracts.events import Ticket
 from ablator.contracts.protocols import Batches, DataInfo, OnProgress, World
 from ablator.contracts.record import Record
+from ablator.contracts.secrets import scrubbed
 from ablator.data.loading import Loader, load
 from ablator.errors import UserError
 from ablator.objectives.features import forget_networks
@@ -259,7 +260,8 @@ def failed_record(
         identity=ticket.identity,
         status="failed",
         spec=ticket.spec,
-        error=error,
+        # Also told through Ray, whose files are not the ledger's.
+        error=scrubbed(error),
         attempts=attempts,
         versions=versions or {},
         started=started,

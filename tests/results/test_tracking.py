@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
+from ablator.contracts.secrets import without_secrets
 from ablator.errors import TrackingError
 from ablator.results.mirror import Mirror
 from ablator.results.outbox import MirrorTrial
 from ablator.results.store import Store
 from ablator.results.sync import sync
-from ablator.results.tracking import Target, check_server, target, without_secrets
+from ablator.results.tracking import Target, check_server, target
 from ablator.results.ui import ui_command, ui_environment
 
 MakeTrial = Callable[..., MirrorTrial]
