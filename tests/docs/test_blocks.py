@@ -45,6 +45,7 @@ _NOT_RUN = {
     "ablator run experiments/moto_n.yaml --profile laptop --set data.name=parquet": "tests/data reads them",
     "ablator schema": "writes into the checkout; test_docs.py compares what it writes",
     "ray ": "needs machines; test_cluster_file.py checks the file",
+    "ssh -N": "needs machines",
     "export RAY_AUTH_MODE": "needs machines",
     "pip install": "needs a registry",
     "git clone . build/ablator": "prepares `ray up`",
