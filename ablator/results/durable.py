@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -12,6 +13,7 @@ from typing import Any
 
 from ablator.errors import StoreError
 
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 TEMPORARY_PREFIX = ".writing-"
 """Names of unfinished files begin so; everything that lists a folder ignores them."""
 
@@ -63,6 +65,20 @@ def write_beside(path: Path, content: bytes, *, synced: bool = True) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+def link(temporary: Path, path: Path) -> bool | None:
+    """Give a written file the name `path` as well: True, or False where that is taken; None where the
+    filesystem has no hard links, as some network and removable ones."""
+    try:
+        os.link(temporary, path)
+        return True
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return None
 
 
 def replace(path: Path, content: bytes, *, synced: bool = True) -> None:

@@ -14,7 +14,6 @@ table says it; elsewhere its count must have changed within EXPIRY seconds of th
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -27,14 +26,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ablator.results.durable import canonical_json, explained, make_directory, replace, write_beside
+from ablator.results.durable import canonical_json, explained, link, make_directory, replace, write_beside
 from ablator.results.store import Store, checked_name
 
 EXPIRY = 60.0
 """Seconds without a sign of life after which the leases of an owner on another machine are anybody's."""
 _BEAT = 10.0
 """Seconds between two signs of life."""
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 
 
 class Leases:
@@ -118,15 +116,11 @@ class Leases:
         """Put this owner's name there, if nothing is there."""
         temporary = write_beside(path, self._owner.encode(), synced=False)
         try:
-            os.link(temporary, path)
-            return True
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
+            placed = link(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+        if placed is not None:
+            return placed
         with self._locked():
             if path.exists():
                 return False

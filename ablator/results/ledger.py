@@ -30,6 +30,7 @@ from ablator.results.durable import (
     TEMPORARY_PREFIX,
     canonical_json,
     explained,
+    link,
     make_directory,
     replace,
     sync_directory,
@@ -43,7 +44,6 @@ _MIDDLE = b'", "record": '
 _TAIL = b"}\n"
 _IDENTITY = re.compile(r"[0-9a-f]{64}")
 _SHARD = re.compile(r"[0-9a-f]{2}")
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
 _STALE_SECONDS = 24 * 3600
 
 
@@ -209,15 +209,10 @@ class Ledger:
         """Give a synced file its final name unless that is taken; the temporary name is gone after."""
         try:
             if self._hard_links:
-                try:
-                    os.link(temporary, final)
-                    return True
-                except FileExistsError:
-                    return False
-                except OSError as error:
-                    if error.errno not in _NO_LINKS:
-                        raise
-                    self._hard_links = False
+                placed = link(temporary, final)
+                if placed is not None:
+                    return placed
+                self._hard_links = False
             with self._locked():
                 if final.exists():
                     return False
