@@ -22,7 +22,7 @@ from ray.train.torch import get_device
 from ablator.contracts.events import Ticket
 from ablator.contracts.protocols import Progress, World
 from ablator.results.store import Store
-from ablator.worker.trial import Execution, TrialRunner
+from ablator.worker.trial import Execution, StartAgainError, TrialRunner
 
 # A slot may wait for its next trial for days; only the process's death ends the wait.
 _PATIENCE = datetime.timedelta(days=365)
@@ -37,6 +37,8 @@ class SlotSettings:
     execution: Execution
     threads: int
     """Torch threads per worker."""
+    run: str = ""
+    """Names this run, so that a record can say that an earlier one had begun its trial."""
     trials_per_life: int = 500
     """Trials after which the processes are replaced, so that no leak of a library can fill a machine."""
 
@@ -56,7 +58,8 @@ def serve(config: dict[str, Any]) -> None:
     device = get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    runner = TrialRunner(Store(Path(settings.store)), settings.execution, world=world, device=device)
+    store = Store(Path(settings.store))
+    runner = TrialRunner(store, settings.execution, world=world, device=device, run=settings.run)
     for _ in range(settings.trials_per_life):
         taken = share(lambda: ray.get(inbox.take.remote()))
         if taken is None:
@@ -66,7 +69,13 @@ def serve(config: dict[str, Any]) -> None:
         record = share(functools.partial(runner.answer, ticket))
         if record is None:
             report = _reporter(inbox, ticket.identity, share, world)
-            record = runner.run(ticket, attempts=taken["attempts"], on_progress=report)
+            attempts = taken["attempts"]
+            start = share(functools.partial(runner.begin, ticket, attempts))
+            try:
+                record = runner.run(ticket, attempts=attempts, on_progress=report, start=start)
+            except StartAgainError:
+                ray.get(inbox.excuse.remote(ticket.identity, attempts))
+                raise
         if world.rank == 0:
             summary: dict[str, Any] = {"status": "stopped"}
             if record is not None:

@@ -131,3 +131,24 @@ def test_a_follower_of_an_unknown_trial_is_told_so() -> None:
         assert answer == "slot 3 does not know this trial any more"
 
     run(story())
+
+
+def test_an_excused_attempt_does_not_count_but_there_are_only_so_many() -> None:
+    async def story() -> None:
+        box = Inbox(0, lockstep=False, max_attempts=2)
+        await box.assign(ticket("a"))
+        for attempt in range(1, 17):
+            assert (await box.take())["attempts"] == attempt
+            for _ in range(2):  # each of several workers says so
+                await box.excuse("a", attempt)
+        assert (await box.take())["attempts"] == 17
+        await box.excuse("a", 17)
+        assert (await box.take())["attempts"] == 18, "the second that counts"
+        lost = asyncio.create_task(box.take())
+        events = await box.follow("a", 17)
+        while not events:
+            events = await box.follow("a", 17)
+        assert events[-1]["finished"]["status"] == "lost"
+        lost.cancel()
+
+    run(story())
