@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 from ablator.contracts.events import Event, OnEvent, Ticket
 from ablator.contracts.record import Record
 from ablator.contracts.settings import as_plain
+from ablator.results.durable import explained
 from ablator.results.leases import Leases
 from ablator.results.store import Store
 
@@ -114,6 +115,8 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             return None
         try:
             ticket, source = self._next()
+            if ticket is not None:
+                self._write_down(ticket)
         except Exception as problem:  # noqa: BLE001 - Tune would let running trials hang
             self._give_up(problem)
             return None
@@ -127,10 +130,13 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self._waiting[ticket.identity] = [source]
         if source is not None:
             self.asked[ticket.identity] = source
-        path = self._store.tickets / f"{ticket.identity}.json"
-        path.write_text(json.dumps(as_plain(ticket)))
         self._live[trial_id] = ticket
         return {"trial": ticket.identity}
+
+    def _write_down(self, ticket: Ticket) -> None:
+        path = self._store.tickets / f"{ticket.identity}.json"
+        with explained("write down the trial at", path):
+            path.write_text(json.dumps(as_plain(ticket)))
 
     def _next(self) -> tuple[Ticket | None, Source | None]:
         while self._tickets:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -47,6 +48,7 @@ def train(
     resident_bytes: int = 0,
     on_start: OnStart | None = None,
     on_progress: OnProgress | None = None,
+    leaving: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train `model` (a `contracts.TrainedModel`) in place and evaluate it.
 
@@ -63,8 +65,12 @@ def train(
     and once more for the latest epoch when a trial resumes at its end. Its False stops the trial (on all
     workers, if any says so); after the last epoch it changes nothing.
 
+    `leaving` is asked after a step (on a GPU every 20) whether this worker must go: the state is then written
+    and LeavingError raised, on this worker alone.
+
     A loss, term or metric that is not finite ends the trial as diverged. Raises SettingError for settings
-    that cannot be trained, and StoreError for a checkpoint that is damaged, another trial's or not writable.
+    that cannot be trained, and StoreError for a checkpoint that is damaged or another trial's. Where one
+    cannot be written, the next one is the next try, and the outcome has a note.
     """
     micro_batch_size(settings, world)
     steps = steps_per_epoch(settings, batches.steps_per_epoch)
@@ -82,7 +88,7 @@ def train(
     saver = checkpoints.Saver(checkpoint, tag, checkpoint_seconds, world, device)
     cost = CostMeter(device, world, resident_bytes)
     trial = _Trial(stepper, task, batches, settings, steps, device, world, saver, cost, on_progress)
-    return trial.run(on_start)
+    return trial.run(on_start, leaving or (lambda: False))
 
 
 def evaluate(
@@ -123,6 +129,10 @@ def _recorded(name: str) -> str:
     return "val_loss" if name == "loss" else name
 
 
+class LeavingError(Exception):
+    """The trial was left where it is, because its worker must go."""
+
+
 class _Trial:
     """Where a trial stands, and the moves between steps and epochs."""
 
@@ -149,7 +159,8 @@ class _Trial:
         self._metrics: dict[str, float] = {}
         self._pieces = Pieces()
 
-    def run(self, on_start: OnStart | None) -> Outcome:
+    def run(self, on_start: OnStart | None, leaving: Callable[[], bool]) -> Outcome:
+        self._leaving = leaving
         self._resume()
         if on_start is not None:
             on_start(self._epoch)
@@ -200,10 +211,13 @@ class _Trial:
         self._cost.clock.close_step()
         if self._stepper.losses.close_step(self._settings.accumulate):
             self._read_device()
-            if self._saver.due():
+            leaving = self._leaving()
+            if self._saver.due() or leaving:
                 self._cost.lap("train")
                 self._save()
                 self._cost.lap(None)
+            if leaving:
+                raise LeavingError(f"left in epoch {self._epoch + 1}, after step {self._updates}")
 
     def _read_device(self) -> None:
         self._stepper.losses.flush(self._epoch + 1, self._updates)
@@ -298,7 +312,7 @@ class _Trial:
             curves=tuple(self._rows),
             cost=self._cost.result(self._updates),
             error=error,
-            notes=self._pieces.notes("evaluated"),
+            notes=(*self._pieces.notes("evaluated"), *self._saver.notes()),
         )
 
 

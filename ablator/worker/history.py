@@ -35,6 +35,8 @@ class Start:
     """What ended the starts before it; the latest 20."""
     accumulate: int | None = None
     """What `train.accumulate` must be for a step to fit into memory; None: as the spec says."""
+    aside: int = 0
+    """How often its checkpoint was damaged and set aside."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -43,6 +45,7 @@ class _Notes:
     number: int = 0
     stalls: int = 0
     accumulate: int | None = None
+    aside: int = 0
     ended: End | None = None
     """What ended the latest start, where it could say so itself."""
     when: float = 0.0
@@ -55,8 +58,9 @@ class History:
     def __init__(self, folder: Path, run: str) -> None:
         self._folder, self._run = folder, run
 
-    def begin(self, attempts: int) -> Start:
-        """Note a start, which is number `attempts` of those that the slot has given."""
+    def begin(self, attempts: int, *, aside: bool = False) -> Start:
+        """Note a start, which is number `attempts` of those that the slot has given; `aside` where the
+        checkpoint was damaged and set aside."""
         notes = _read(self._folder)
         if notes.number:
             ended = self._ended(notes, attempts)
@@ -67,10 +71,16 @@ class History:
             run=self._run,
             number=max(notes.number + 1, attempts),
             stalls=stalls(self._folder),
+            aside=notes.aside + aside,
             ended=None,
         )
         _write(self._folder, notes)
-        return Start(number=notes.number, retries=notes.retries, accumulate=notes.accumulate)
+        return Start(
+            number=notes.number,
+            retries=notes.retries,
+            accumulate=notes.accumulate,
+            aside=notes.aside,
+        )
 
     def goes_on(self, start: Start, epoch: int) -> Start:
         """Note that a start has found a checkpoint with so many finished epochs."""
@@ -112,6 +122,12 @@ class History:
         return "worker died" if attempts > 1 else "slot died"
 
 
+def aside_text(count: int) -> str:
+    """What a record says of damaged checkpoints."""
+    times = "once" if count == 1 else f"{count} times"
+    return f"its checkpoint was damaged {times} and set aside, and it was trained from its beginning again"
+
+
 def _write(folder: Path, notes: _Notes) -> None:
     # A full disk must not end a trial.
     with suppress(OSError):
@@ -131,7 +147,7 @@ def _parsed(said: dict[str, Any]) -> _Notes:
     """Raises ValueError, TypeError or KeyError for what `_write` did not write."""
     retries = said.pop("retries")
     notes = _Notes(**said)
-    numbers = (notes.number, notes.stalls, 1 if notes.accumulate is None else notes.accumulate)
+    numbers = (notes.number, notes.stalls, notes.aside, 1 if notes.accumulate is None else notes.accumulate)
     sound = all(type(number) is int and 0 <= number < 2**31 for number in numbers)
     sound = sound and isinstance(notes.run, str) and isinstance(retries, list) and len(retries) <= _KEPT
     sound = sound and type(notes.when) is float and math.isfinite(notes.when)

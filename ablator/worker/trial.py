@@ -6,6 +6,8 @@ import dataclasses
 import shutil
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 
@@ -18,18 +20,20 @@ from ablator.contracts.protocols import Batches, DataInfo, OnProgress, World
 from ablator.contracts.record import Record
 from ablator.contracts.train import TrainSettings
 from ablator.data.loading import Loader, load
-from ablator.errors import UserError
+from ablator.errors import StoreError, UserError
 from ablator.plan.plugins import bring
 from ablator.plan.spec import TrialSpec
 from ablator.results.store import Store
 from ablator.results.versions import environment
 from ablator.tasks.settings import kept_views
 from ablator.training.batching import micro_batch_size
+from ablator.training.checkpoint import verify
 from ablator.training.features import FeatureBatches, pass_size_of
 from ablator.training.kept import keep_weights
-from ablator.training.loop import train
+from ablator.training.loop import LeavingError, train
 from ablator.training.memory import is_out_of_memory, memory_note, with_accumulate
-from ablator.worker.history import History, Start
+from ablator.worker.history import History, Start, aside_text
+from ablator.worker.keeping import patiently
 from ablator.worker.machine import OutOfMemoryError, clear, machine, smaller_step
 from ablator.worker.records import failed_record
 from ablator.worker.starting import trial_weights
@@ -78,18 +82,25 @@ class TrialRunner:
 
     def begin(self, ticket: Ticket, attempts: int) -> Start:
         """Note a start of the trial, number `attempts` of its slot; asked once for all workers."""
-        return self._history(ticket).begin(attempts)
+        return self._history(ticket).begin(attempts, aside=self._set_damage_aside(ticket))
 
     def run(
-        self, ticket: Ticket, *, attempts: int, on_progress: OnProgress, start: Start | None = None
+        self,
+        ticket: Ticket,
+        *,
+        attempts: int,
+        on_progress: OnProgress,
+        start: Start | None = None,
+        leaving: Callable[[], bool] | None = None,
     ) -> Record | None:
         """Train the ticket's trial and commit its record; None where `on_progress` ended it. `start` is what
-        `begin` gave, which several workers must share.
+        `begin` gave, which several workers must share; `leaving` says whether this process must go.
 
         A trial that another process has finished meanwhile is answered from the ledger. An exception
         of the trial becomes a *failed* record. With one worker it does not leave this method; with several
         it does, because the others wait for this one in the middle of a step, and only Ray Train's end of
-        the whole group frees them. Raises StartAgainError where the trial is to be started again.
+        the whole group frees them. Raises StartAgainError where the trial is to be started again, and
+        NotKeptError where it was trained and the store takes no record; its checkpoint is then still there.
         """
         if self.world.size == 1 and (done := self.answer(ticket)) is not None:
             return done
@@ -100,7 +111,7 @@ class TrialRunner:
             bring(ticket.spec, self.store.plugin)
             spec = TrialSpec.from_json(ticket.spec)
             if spec.trains:
-                record = self._train(ticket, spec, start=start, started=started, on_progress=on_progress)
+                record = self._train(ticket, spec, start, started, on_progress, leaving)
             else:
                 record = self._measure(ticket, spec, start=start, started=started)
         except StartAgainError:
@@ -112,16 +123,32 @@ class TrialRunner:
                 raise
         if record is not None and self.world.rank == 0:
             keep = self.execution.keep_weights or ticket.keep_weights
-            if keep and record.status == "completed" and spec.trains:
-                # Before the commit: a trial that has its record has its weights as well.
-                keep_weights(
-                    self.store.checkpoint(ticket.identity),
-                    self.store.weights(ticket.identity),
-                    ticket.identity,
-                )
-            self.store.ledger.commit(record)
-            shutil.rmtree(self.store.checkpoints(ticket.identity), ignore_errors=True)
+            self._keep(record, weights=keep and record.status == "completed" and spec.trains)
         return record
+
+    def _keep(self, record: Record, *, weights: bool) -> None:
+        """Commit, the weights first, so that a trial that has its record has them as well."""
+        identity = record.identity
+
+        def keep() -> None:
+            if weights:
+                checkpoint, steps = self.store.checkpoint(identity), int(record.cost["steps"])
+                keep_weights(checkpoint, self.store.weights(identity), identity, steps)
+            self.store.ledger.commit(record)
+
+        patiently(keep)
+        shutil.rmtree(self.store.checkpoints(identity), ignore_errors=True)
+
+    def _set_damage_aside(self, ticket: Ticket) -> bool:
+        """Whether the trial had a checkpoint that is damaged; it is in the quarantine then."""
+        try:
+            verify(self.store.checkpoint(ticket.identity))
+        except StoreError:
+            # Where it cannot be moved the trial fails by its name.
+            with suppress(StoreError):
+                self.store.set_aside(ticket.identity)
+                return True
+        return False
 
     def answer(self, ticket: Ticket) -> Record | None:
         """The trial's record, where it is finished already and has left what the ticket asks for."""
@@ -134,10 +161,10 @@ class TrialRunner:
         self,
         ticket: Ticket,
         spec: TrialSpec,
-        *,
         start: Start,
         started: float,
         on_progress: OnProgress,
+        leaving: Callable[[], bool] | None,
     ) -> Record | None:
         """Train in ever smaller micro-batches until one fits into the device's memory."""
         folder = self.store.checkpoints(ticket.identity)
@@ -146,8 +173,11 @@ class TrialRunner:
         while True:
             try:
                 with Watchdog(limit, folder, start.number) as watchdog:
-                    record = self._train_watched(ticket, spec, watchdog, start, started, on_progress)
+                    record = self._train_watched(ticket, spec, watchdog, start, started, on_progress, leaving)
                 break
+            except LeavingError as error:
+                self._history(ticket).end("notice")
+                raise StartAgainError(str(error)) from None
             except OutOfMemoryError as error:
                 used = with_accumulate(spec.train, start.accumulate)
                 accumulate = smaller_step(used, self.world, error)
@@ -171,6 +201,7 @@ class TrialRunner:
         start: Start,
         started: float,
         on_progress: OnProgress,
+        leaving: Callable[[], bool] | None,
     ) -> Record | None:
         settings = with_accumulate(spec.train, start.accumulate)
         # First, because a trial that has nothing to start from needs no images.
@@ -207,6 +238,7 @@ class TrialRunner:
                 resident_bytes=resident_bytes,
                 on_start=on_start,
                 on_progress=watchdog.reporting(on_progress),
+                leaving=leaving,
             )
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -218,6 +250,8 @@ class TrialRunner:
         if settings != spec.train:
             cost = {**cost, "accumulate": settings.accumulate}
             notes.append(memory_note(model, spec.train, settings, self.world))
+        if start.aside:
+            notes.append(aside_text(start.aside))
         return Record(
             identity=ticket.identity,
             status=outcome.status,
