@@ -18,6 +18,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from ablator.scheduling.inbox import Inbox
+from ablator.scheduling.scratch import Scratch
 from ablator.worker.serve import SlotSettings, serve
 
 _DEATHS_PER_LIFE = 20
@@ -73,7 +74,7 @@ class Slot(Inbox):
             ),
             run_config=RunConfig(
                 name=name,
-                storage_path=self._scratch,
+                **self._scratch.options,
                 failure_config=FailureConfig(max_failures=_DEATHS_PER_LIFE),
             ),
         )
@@ -86,7 +87,7 @@ def start_slots(
     *,
     lockstep: bool,
     max_attempts: int,
-    scratch: str,
+    scratch: Scratch,
     api: str = "",
 ) -> list[Any]:
     """Actor handles of `count` slots, starting. `scratch` is where Ray Train keeps its own files. `api` is

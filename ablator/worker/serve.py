@@ -10,7 +10,6 @@ import dataclasses
 import datetime
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -33,7 +32,7 @@ class SlotSettings:
     """What a slot's workers must know once."""
 
     store: str
-    """Root of the store; every machine of the cluster sees it under this path."""
+    """The store: a path under which every machine of the cluster sees it, or its address."""
     execution: Execution
     threads: int
     """Torch threads per worker."""
@@ -56,7 +55,7 @@ def serve(config: dict[str, Any]) -> None:
     device = get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    runner = TrialRunner(Store(Path(settings.store)), settings.execution, world=world, device=device)
+    runner = TrialRunner(Store(settings.store), settings.execution, world=world, device=device)
     for _ in range(settings.trials_per_life):
         taken = share(lambda: ray.get(inbox.take.remote()))
         if taken is None:
