@@ -27,6 +27,7 @@ from ablator.results.durable import (
 
 MOST_BYTES = 256 * 2**20
 """More than any file of the store that is read into memory."""
+_LOCK = "lock"
 _STALE_SECONDS = 24 * 3600
 
 
@@ -188,7 +189,8 @@ class LocalFiles:
 
     def names(self, folder: str = "") -> list[str]:
         """As of Files. A folder that has the name of a JSON file is listed as one, to be found as damage."""
-        return list(_below(self.root / folder, f"{folder}/" if folder else ""))
+        names = _below(self.root / folder, f"{folder}/" if folder else "")
+        return [name for name in names if name != _LOCK]
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """As of Files and Firsts."""
@@ -254,7 +256,7 @@ class LocalFiles:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         # The kernel gives the lock back when its holder dies, which a claim file would not do.
-        with open(self.root / "lock", "ab") as file:
+        with open(self.root / _LOCK, "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -23,14 +24,14 @@ _DIGEST_BYTES = 32
 
 
 class FirstFiles:
-    """`Firsts`: a file NAME is the first of the objects NAME/CANDIDATE, by the store's own
-    clock and then by name. Every writer adds a candidate of its own, unless there is one, and then asks which
-    one is the first; every reader asks the same. So a writer that comes too late changes nothing, and one
-    that dies in between has written.
+    """`Firsts`: a file NAME is the first of the objects NAME/CANDIDATE, by the store's own clock and then by
+    the writers'. Every writer adds a candidate of its own, unless there is one, and then asks which one is
+    the first; every reader asks the same. So a writer that comes too late changes nothing, and one that dies
+    in between has written.
 
-    A store's clock may tell whole seconds only: of two candidates of the same second the one with the smaller
-    name counts, also for a reader that saw the other one alone before. They are results of one trial that was
-    trained twice at once, as by a worker that was lost and came back.
+    A store's clock may tell whole seconds only, and clocks of two writers may differ: of two candidates of
+    the same second the one that was written later may count, also for a reader that saw the other one alone
+    before. They are results of one trial that was trained twice at once, as by a worker that came back.
 
     What was read is kept on this machine with a checksum, by the candidate's name: only listings are asked
     again.
@@ -55,7 +56,7 @@ class FirstFiles:
         """As of Firsts."""
         if self._first(name) is not None:
             return False
-        own = uuid.uuid4().hex
+        own = f"{time.time_ns():019d}-{uuid.uuid4().hex}"
         self._objects.write(f"{name}/{own}", content)
         return self._first(name) == own
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 PATIENCE = 120.0
 """Seconds for which a place that is away is asked again; a trial that has its record waits no longer."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 10.0
-_CONNECT_SECONDS, _READ_SECONDS = 3.0, 60.0
-_ATTEMPTS = 2
-"""Of one request, by pyarrow itself."""
+_CONNECT_SECONDS, _READ_SECONDS = 3.0, 15.0
+_OPEN_SECONDS = 4.0
+"""The same for a command that begins: whoever waits for it wants to know."""
 _READERS = 16
 """Objects that are read at once."""
 _LONGEST_TEXT = 240
@@ -103,11 +103,11 @@ class ObjectFiles:
         return f"{self._shown}/{name}" if name else self._shown
 
     def open(self) -> None:
-        """As of Files: an object is written, read and removed. A place that is away is not waited for."""
+        """As of Files: an object is written, read and removed."""
         probe = f"{TEMPORARY_PREFIX}probe-{uuid.uuid4().hex}"
-        self._tried(lambda: self._write(probe, b"probe"), 0.0)
-        self._tried(lambda: self._read(probe, 10), 0.0)
-        self._tried(lambda: self._remove(probe), 0.0)
+        self._tried(lambda: self._write(probe, b"probe"), _OPEN_SECONDS)
+        self._tried(lambda: self._read(probe, 10), _OPEN_SECONDS)
+        self._tried(lambda: self._remove(probe), _OPEN_SECONDS)
 
     def read(self, name: str, most: int = MOST_BYTES) -> bytes:
         """As of Files."""
@@ -217,6 +217,8 @@ class ObjectFiles:
             except FileNotFoundError:
                 raise
             except (OSError, pa.ArrowException) as error:
+                if "NO_SUCH_KEY" in str(error):
+                    raise FileNotFoundError(errno.ENOENT, "it is not there") from error
                 passing = any(sign in str(error) for sign in _PASSING)
                 if not passing or time.monotonic() + wait > end:
                     raise OSError(getattr(error, "errno", None) or errno.EIO, _in_words(error)) from error
@@ -258,7 +260,8 @@ def _s3(path: str, query: str, shown: str) -> fs.FileSystem:
         **{key: value for key, value in said.items() if value},
         connect_timeout=_CONNECT_SECONDS,
         request_timeout=_READ_SECONDS,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+        # `_tried` does it, for all kinds of places.
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
         # A small object is one request, which ends when it is there.
         allow_delayed_open=True,
         background_writes=False,
