@@ -12,6 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
@@ -134,9 +135,9 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         return {"trial": ticket.identity}
 
     def _write_down(self, ticket: Ticket) -> None:
-        path = self._store.tickets / f"{ticket.identity}.json"
-        with explained("write down the trial at", path):
-            path.write_text(json.dumps(as_plain(ticket)))
+        spot = self._store.ticket(ticket.identity)
+        with explained("write the ticket", str(spot)):
+            spot.files.write(spot.name, json.dumps(as_plain(ticket)).encode(), synced=False)
 
     def _next(self) -> tuple[Ticket | None, Source | None]:
         while self._tickets:
@@ -171,7 +172,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             return False
         # Another run may have finished it between the plan, or the source's question, and now.
         record = self._known(ticket.identity)
-        trained_for_weights = ticket.keep_weights and not self._store.weights(ticket.identity).exists()
+        trained_for_weights = ticket.keep_weights and not self._has_weights(ticket.identity)
         if record is None or record.status == "failed" or trained_for_weights:
             return True
         self._leases.give_back(ticket.identity)
@@ -198,6 +199,9 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             self.answers.append((source, record.status))
             source.tell(record)
         self._tell_finished(ticket, record)
+
+    def _has_weights(self, identity: str) -> bool:
+        return self._store.has(self._store.weights(identity))
 
     def _known(self, identity: str) -> Record | None:
         record = self._store.ledger.get(identity)
@@ -227,7 +231,9 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         for source in answered if trained_for is None else (trained_for, *answered):
             source.tell(record)
         self.answers += [(source, record.status) for source in answered]
-        (self._store.tickets / f"{ticket.identity}.json").unlink(missing_ok=True)
+        spot = self._store.ticket(ticket.identity)
+        with suppress(OSError):  # nobody asks for the ticket of a finished trial
+            spot.files.remove(spot.name)
         self._leases.give_back(ticket.identity)
         self._tell_finished(ticket, record)
 

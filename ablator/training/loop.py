@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ablator.contracts.depot import Depot
 from ablator.contracts.protocols import Batches, OnProgress, OnStart, Outcome, Progress, Task, World
 from ablator.contracts.train import TrainSettings
 from ablator.errors import StoreError
@@ -42,6 +43,7 @@ def train(
     device: torch.device,
     world: World = _ALONE,
     checkpoint: Path | None = None,
+    depot: Depot | None = None,
     tag: str = "",
     checkpoint_seconds: float = 60.0,
     compile: bool = False,
@@ -55,8 +57,9 @@ def train(
     `batches` gives micro-batches of `batching.micro_batch_size(settings, world)` images. With `checkpoint`,
     the state is written there at the end of every epoch, and within it once `checkpoint_seconds` have passed
     since the last time; where the file exists, the trial goes on from it, bit for bit on CPU as if it had
-    never stopped, or with another `accumulate` than it was written with. `tag` names the trial in the file.
-    Where `world.size` > 1 the process group is initialised already.
+    never stopped, or with another `accumulate` than it was written with. `depot` takes it to where other
+    machines find it, and brings it from there; `tag` names the trial in the file. Where `world.size` > 1 the
+    process group is initialised already.
 
     `resident_bytes` of `device` are taken by what outlives the trial, such as the data set's images, and are
     left out of its peak memory.
@@ -85,7 +88,7 @@ def train(
         world=world,
         compile=compile,
     )
-    saver = checkpoints.Saver(checkpoint, tag, checkpoint_seconds, world, device)
+    saver = checkpoints.Saver(checkpoint, tag, checkpoint_seconds, world, device, depot)
     cost = CostMeter(device, world, resident_bytes)
     trial = _Trial(stepper, task, batches, settings, steps, device, world, saver, cost, on_progress)
     return trial.run(on_start, leaving or (lambda: False))

@@ -11,18 +11,19 @@ import json
 import math
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from ablator.contracts.reading import read_file
 from ablator.contracts.record import End, Retry, is_retry
 from ablator.contracts.settings import as_plain
-from ablator.results.durable import canonical_json, make_directory, replace
+from ablator.results.durable import canonical_json
+from ablator.results.files import Spot
+from ablator.results.store import Store
 from ablator.worker.watchdog import stalls
 
-_FILE = "starts.json"
+_PATIENCE_S = 5.0
 _MOST_BYTES = 2**20
 _KEPT = 20
+_MOST_EXCUSED = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,12 @@ class Start:
     """What `train.accumulate` must be for a step to fit into memory; None: as the spec says."""
     aside: int = 0
     """How often its checkpoint was damaged and set aside."""
+
+    @property
+    def excusable(self) -> bool:
+        """Whether it may end for a reason that is not the trial's without counting: up to 16 may."""
+        spared = [retry for retry in self.retries if retry.ended in ("notice", "out of memory")]
+        return len(spared) < _MOST_EXCUSED
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -53,15 +60,16 @@ class _Notes:
 
 
 class History:
-    """The history of the trial whose checkpoints are in `folder`, in the run named `run`."""
+    """The history of a trial, in the run named `run`. What is asked of the store is asked once."""
 
-    def __init__(self, folder: Path, run: str) -> None:
-        self._folder, self._run = folder, run
+    def __init__(self, store: Store, identity: str, run: str = "") -> None:
+        self._spot, self._folder = store.starts(identity), store.checkpoints(identity)
+        self._run = run
 
     def begin(self, attempts: int, *, aside: bool = False) -> Start:
         """Note a start, which is number `attempts` of those that the slot has given; `aside` where the
         checkpoint was damaged and set aside."""
-        notes = _read(self._folder)
+        notes = _read(self._spot)
         if notes.number:
             ended = self._ended(notes, attempts)
             when = notes.when if notes.ended else time.time()
@@ -74,7 +82,7 @@ class History:
             aside=notes.aside + aside,
             ended=None,
         )
-        _write(self._folder, notes)
+        _write(self._spot, notes)
         return Start(
             number=notes.number,
             retries=notes.retries,
@@ -87,25 +95,25 @@ class History:
         if not start.retries or epoch == 0:
             return start
         retries = (*start.retries[:-1], dataclasses.replace(start.retries[-1], epoch=epoch))
-        _write(self._folder, dataclasses.replace(_read(self._folder), retries=retries))
+        _write(self._spot, dataclasses.replace(_read(self._spot), retries=retries))
         return dataclasses.replace(start, retries=retries)
 
     def end(self, ended: End, accumulate: int | None = None) -> None:
         """Note what ended the latest start, and the `accumulate` of the next one where it must be another."""
-        notes = dataclasses.replace(_read(self._folder), ended=ended, when=time.time())
+        notes = dataclasses.replace(_read(self._spot), ended=ended, when=time.time())
         if accumulate is not None:
             notes.accumulate = accumulate
-        _write(self._folder, notes)
+        _write(self._spot, notes)
 
     def so_far(self) -> tuple[int, tuple[Retry, ...]]:
         """How many starts there were, and what ended each but the latest."""
-        notes = _read(self._folder)
+        notes = _read(self._spot)
         return max(notes.number, 1), notes.retries
 
     def lost(self, attempts: int) -> tuple[int, tuple[Retry, ...]]:
         """Of a trial that is given up after `attempts` starts: how many there were in all, and what ended
         each, the last one included."""
-        notes = _read(self._folder)
+        notes = _read(self._spot)
         if not notes.number:
             return attempts, ()
         last = Retry(ended=self._ended(notes, 2), when=notes.when if notes.ended else time.time())
@@ -128,16 +136,15 @@ def aside_text(count: int) -> str:
     return f"its checkpoint was damaged {times} and set aside, and it was trained from its beginning again"
 
 
-def _write(folder: Path, notes: _Notes) -> None:
-    # A full disk must not end a trial.
+def _write(spot: Spot, notes: _Notes) -> None:
+    # A full disk, or a store that is away, must not end a trial.
     with suppress(OSError):
-        make_directory(folder)
-        replace(folder / _FILE, canonical_json(as_plain(notes)), synced=False)
+        spot.files.write(spot.name, canonical_json(as_plain(notes)), synced=False, patience=_PATIENCE_S)
 
 
-def _read(folder: Path) -> _Notes:
+def _read(spot: Spot) -> _Notes:
     try:
-        said = json.loads(read_file(folder / _FILE, _MOST_BYTES))
+        said = json.loads(spot.files.read(spot.name, _MOST_BYTES))
         return _parsed(said)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return _Notes()

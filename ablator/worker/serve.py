@@ -6,11 +6,9 @@ carried from one trial to the next: weights, optimiser and random state are made
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -23,28 +21,14 @@ from ablator.contracts.events import Ticket
 from ablator.contracts.protocols import Progress, World
 from ablator.contracts.record import Record
 from ablator.results.store import Store
+from ablator.worker.execution import SlotSettings
 from ablator.worker.history import Start
 from ablator.worker.keeping import NotKeptError
 from ablator.worker.notice import Notices
-from ablator.worker.trial import Execution, StartAgainError, TrialRunner
+from ablator.worker.trial import StartAgainError, TrialRunner
 
 # A slot may wait for its next trial for days; only the process's death ends the wait.
 _PATIENCE = datetime.timedelta(days=365)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SlotSettings:
-    """What a slot's workers must know once."""
-
-    store: str
-    """Root of the store; every machine of the cluster sees it under this path."""
-    execution: Execution
-    threads: int
-    """Torch threads per worker."""
-    run: str = ""
-    """Names this run, so that a record can say that an earlier one had begun its trial."""
-    trials_per_life: int = 500
-    """Trials after which the processes are replaced, so that no leak of a library can fill a machine."""
 
 
 def serve(config: dict[str, Any]) -> None:
@@ -62,10 +46,11 @@ def serve(config: dict[str, Any]) -> None:
     device = get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store = Store(Path(settings.store))
+    worker = ray.get_runtime_context().get_actor_id()
+    store = Store(settings.store)
     runner = TrialRunner(store, settings.execution, world=world, device=device, run=settings.run)
     for _ in range(settings.trials_per_life):
-        taken = share(lambda: ray.get(inbox.take.remote()))
+        taken = share(lambda: ray.get(inbox.take.remote(worker)))
         if taken is None:
             return
         ticket = Ticket(**taken["ticket"])
@@ -104,7 +89,8 @@ def _run(
             # The driver says so in the ledger, if it can, and the trial goes on from its checkpoint later.
             summary = {"status": "failed", "error": str(error)}
         except StartAgainError:
-            ray.get(inbox.excuse.remote(ticket.identity, attempts))
+            if start.excusable:
+                ray.get(inbox.excuse.remote(ticket.identity, attempts))
             raise
     return summary, notices.given()
 

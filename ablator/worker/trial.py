@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
 import traceback
 from collections.abc import Callable
@@ -32,6 +31,8 @@ from ablator.training.features import FeatureBatches, pass_size_of
 from ablator.training.kept import keep_weights
 from ablator.training.loop import LeavingError, train
 from ablator.training.memory import is_out_of_memory, memory_note, with_accumulate
+from ablator.worker.depot import CheckpointDepot
+from ablator.worker.execution import Execution
 from ablator.worker.history import History, Start, aside_text
 from ablator.worker.keeping import patiently
 from ablator.worker.machine import OutOfMemoryError, clear, machine, smaller_step
@@ -40,23 +41,6 @@ from ablator.worker.starting import trial_weights
 from ablator.worker.watchdog import Watchdog, stalled_text, stalls
 
 _ERROR_LINES = 12
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Execution:
-    """How trials are executed on this machine. Nothing here changes what a trial means."""
-
-    checkpoint_seconds: float = 60.0
-    """Seconds between checkpoints within a trial."""
-    loader_workers: int = 0
-    """Processes that decode images, per training worker."""
-    compile: bool = False
-    """Compile models with torch.compile."""
-    keep_weights: bool = False
-    """Keep the final weights of every trial that is trained to its end, in the store's `weights/`."""
-    stall_seconds: float = 1800.0
-    """A trial without a batch for so long hangs: its worker is ended and the trial started again from its
-    checkpoint. 0: never."""
 
 
 class StartAgainError(Exception):
@@ -134,13 +118,16 @@ class TrialRunner:
             if weights:
                 checkpoint, steps = self.store.checkpoint(identity), int(record.cost["steps"])
                 keep_weights(checkpoint, self.store.weights(identity), identity, steps)
+                self.store.publish(self.store.weights(identity))
             self.store.ledger.commit(record)
 
         patiently(keep)
-        shutil.rmtree(self.store.checkpoints(identity), ignore_errors=True)
+        self._forget_checkpoints(identity)
 
     def _set_damage_aside(self, ticket: Ticket) -> bool:
         """Whether the trial had a checkpoint that is damaged; it is in the quarantine then."""
+        if self.store.remote:  # which compares checksums itself
+            return False
         try:
             verify(self.store.checkpoint(ticket.identity))
         except StoreError:
@@ -155,7 +142,12 @@ class TrialRunner:
         record = self.store.ledger.get(ticket.identity)
         if record is None or record.status != "completed" or not ticket.keep_weights:
             return record
-        return record if self.store.weights(ticket.identity).exists() else None
+        return record if self.store.has(self.store.weights(ticket.identity)) else None
+
+    def _forget_checkpoints(self, identity: str) -> None:
+        # The trial has its record: what is left of it here harms nobody.
+        with suppress(StoreError):
+            self.store.remove(self.store.checkpoints(identity))
 
     def _train(
         self,
@@ -211,6 +203,7 @@ class TrialRunner:
         self._forget_compiled(spec)
         assembly = assemble(spec, images.info, weights)
         batches = watchdog.batches(images)
+        depot = CheckpointDepot(self.store)
         if assembly.heads is not None:
             batches = self._features(spec, settings, assembly, batches, watchdog)
         model = assembly.model if assembly.heads is None else assembly.heads
@@ -232,6 +225,7 @@ class TrialRunner:
                 device=self.device,
                 world=self.world,
                 checkpoint=self.store.checkpoint(ticket.identity),
+                depot=depot,
                 checkpoint_seconds=self.execution.checkpoint_seconds,
                 tag=ticket.identity,
                 compile=self.execution.compile,
@@ -246,7 +240,7 @@ class TrialRunner:
             raise OutOfMemoryError((str(error) or type(error).__name__).splitlines()[0]) from None
         if outcome.status == "stopped":
             return None
-        cost, notes = outcome.cost, [*assembly.notes, *batches.notes(), *outcome.notes]
+        cost, notes = outcome.cost, [*assembly.notes, *batches.notes(), *outcome.notes, *depot.notes()]
         if settings != spec.train:
             cost = {**cost, "accumulate": settings.accumulate}
             notes.append(memory_note(model, spec.train, settings, self.world))
@@ -342,7 +336,7 @@ class TrialRunner:
         return self._sizes[key]
 
     def _history(self, ticket: Ticket) -> History:
-        return History(self.store.checkpoints(ticket.identity), self._run)
+        return History(self.store, ticket.identity, self._run)
 
     def _failed(self, ticket: Ticket, error: Exception, *, started: float) -> Record:
         if isinstance(error, UserError):

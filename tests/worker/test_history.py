@@ -9,26 +9,33 @@ from pathlib import Path
 import pytest
 
 from ablator.contracts.record import Record, Retry, retries_text
+from ablator.results.store import Store
 from ablator.worker.history import History
 
 FILE = "starts.json"
+ID = "3f" * 32
 
 
-def test_what_ended_each_start_is_told_apart(tmp_path: Path) -> None:
-    run = History(tmp_path, "first")
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def test_what_ended_each_start_is_told_apart(store: Store) -> None:
+    run = History(store, ID, "first")
     assert run.begin(1).retries == ()
     run.begin(2)  # the slot gives it again to workers that came back
-    (tmp_path / "stalled-2-77.txt").write_text("Timeout (0:30:00)!")
+    (store.checkpoints(ID) / "stalled-2-77.txt").write_text("Timeout (0:30:00)!")
     run.begin(3)
     run.end("out of memory", accumulate=4)
     run.begin(4)
     run.begin(1)  # a slot that has it for the first time
     run.end("notice")
-    start = History(tmp_path, "second").begin(1)
-    History(tmp_path, "third").goes_on(History(tmp_path, "third").begin(1), 7)
+    start = History(store, ID, "second").begin(1)
+    History(store, ID, "third").goes_on(History(store, ID, "third").begin(1), 7)
     assert start.number == 6
     assert start.accumulate == 4
-    number, retries = History(tmp_path, "third").so_far()
+    number, retries = History(store, ID, "third").so_far()
     assert number == 7
     assert [(retry.ended, retry.epoch) for retry in retries] == [
         ("worker died", 0),
@@ -41,9 +48,9 @@ def test_what_ended_each_start_is_told_apart(tmp_path: Path) -> None:
     assert retries_text(retries[-2:]) == "notice, from its beginning; another run, went on after epoch 7"
 
 
-def test_a_trial_that_is_given_up_says_what_ended_its_last_start(tmp_path: Path) -> None:
-    assert History(tmp_path, "run").lost(4) == (4, ())
-    history = History(tmp_path, "run")
+def test_a_trial_that_is_given_up_says_what_ended_its_last_start(store: Store) -> None:
+    assert History(store, ID, "run").lost(4) == (4, ())
+    history = History(store, ID, "run")
     for attempt in (1, 2):
         history.begin(attempt)
     number, retries = history.lost(2)
@@ -51,16 +58,16 @@ def test_a_trial_that_is_given_up_says_what_ended_its_last_start(tmp_path: Path)
     assert [retry.ended for retry in retries] == ["worker died"] * 2
 
 
-def test_only_the_latest_are_kept_and_all_are_counted(tmp_path: Path) -> None:
+def test_only_the_latest_are_kept_and_all_are_counted(store: Store) -> None:
     for attempt in range(1, 40):
-        start = History(tmp_path, "run").begin(attempt)
+        start = History(store, ID, "run").begin(attempt)
     assert start.number == 39
     assert len(start.retries) == 20
 
 
-def test_a_place_that_takes_nothing_ends_no_trial(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    history = History(tmp_path / "file" / "trial", "run")
+def test_a_place_that_takes_nothing_ends_no_trial(store: Store) -> None:
+    (store.root / "checkpoints").touch()
+    history = History(store, ID, "run")
     assert history.begin(3).number == 3
     history.end("out of memory", 2)
     assert history.so_far() == (1, ())
@@ -81,12 +88,12 @@ def test_a_place_that_takes_nothing_ends_no_trial(tmp_path: Path) -> None:
         lambda text: text.replace(b'"retries":[', b'"retries":[null,'),
     ],
 )
-def test_a_damaged_history_is_none(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    history = History(tmp_path, "run")
+def test_a_damaged_history_is_none(store: Store, damage: Callable[[bytes], bytes]) -> None:
+    history = History(store, ID, "run")
     history.begin(1)
     history.begin(2)
     history.end("out of memory", 4)
-    file = tmp_path / FILE
+    file = store.checkpoints(ID) / FILE
     content = file.read_bytes()
     assert json.loads(content)["number"] == 2
     assert damage(content) != content
@@ -105,3 +112,11 @@ def test_records_have_it_and_older_ones_have_none() -> None:
     for wrong in ({"ended": "bored", "when": 1.0, "epoch": 0}, {"ended": "hung"}, "hung", None):
         with pytest.raises(ValueError, match="wrong type in retries"):
             Record.from_json({**plain, "retries": [wrong]})
+
+
+def test_only_so_many_ends_are_excused(store: Store) -> None:
+    history = History(store, ID, "run")
+    for attempt in range(1, 18):
+        start = history.begin(attempt)
+        assert start.excusable == (attempt <= 16)
+        history.end("notice")

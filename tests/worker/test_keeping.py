@@ -21,8 +21,9 @@ from ablator.results.store import Store
 from ablator.study.loading import load
 from ablator.training.kept import keep_weights, kept_weights
 from ablator.worker import keeping
+from ablator.worker.execution import Execution
 from ablator.worker.keeping import NotKeptError
-from ablator.worker.trial import Execution, TrialRunner
+from ablator.worker.trial import TrialRunner
 
 
 class Disk:

@@ -21,7 +21,8 @@ from ablator.results.store import Store
 from ablator.study.loading import load
 from ablator.training.kept import kept_weights
 from ablator.training.memory import Pieces, halved
-from ablator.worker.trial import Execution, TrialRunner
+from ablator.worker.execution import Execution
+from ablator.worker.trial import TrialRunner
 
 # What a GPU does, in the place where it does it: more images than fit raise torch's own error.
 SMALL_GPU = """
