@@ -3,7 +3,6 @@ what the slot reports, so that Tune's searchers and early stopping work on it.""
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ import ray
 from ray import tune
 
 from ablator.results.store import Store
+from ablator.scheduling.tickets import read_ticket
 
 _CLAIM_S = 0.02
 """Between two looks for a free slot."""
@@ -94,8 +94,7 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
         return None if answer is None else list(answer)
 
     def _claim(self, attempts: int) -> int:
-        spot = self._store.ticket(self._identity)
-        ticket = json.loads(spot.files.read(spot.name))
+        ticket = read_ticket(self._store, self._identity)
         while True:
             answers = []
             for number, slot in enumerate(self._slots):

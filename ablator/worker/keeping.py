@@ -13,7 +13,7 @@ _WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Between two tries; a minute in all."""
 
 
-class NotKeptError(Exception):
+class NotKeptError(StoreError):
     """The store took nothing, in all that time."""
 
 
