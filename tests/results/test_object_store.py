@@ -162,6 +162,7 @@ def test_tickets_and_standings(store: Store) -> None:
     [
         ("s3://key:a-long-secret@bucket/p", "credentials come from the environment .AWS_ACCESS_KEY_ID"),
         ("s3://bucket/p?secret_key=a-long-secret", "credentials come from the environment"),
+        ("gs://bucket/p?region=x", "says endpoint_override, scheme"),
         ("s3://bucket/p?scheme=ftp", "neither http nor https"),
         ("s3://", "names no bucket"),
         ("ftp://host/p", "file://, s3://, gs://"),
@@ -172,6 +173,16 @@ def test_an_address_that_no_store_can_have_is_refused(address: str | Path, said:
     with pytest.raises(StoreError, match=said) as error:
         Store(address)
     assert "a-long-secret" not in str(error.value)
+
+
+def test_addresses_of_google_and_azure_are_understood() -> None:
+    for address in ("gs://bucket/p", "abfss://container@account.dfs.core.windows.net/p"):
+        store = Store(address)
+        assert store.remote
+        assert store.at(store.root / "x") == f"{address}/x"
+        assert store.uri == address
+    with pytest.raises(StoreError, match="cannot open the store"):
+        Store.open("gs://bucket/p?endpoint_override=127.0.0.1:1&scheme=http")
 
 
 def test_an_address_of_a_folder_is_that_folder(tmp_path: Path) -> None:
