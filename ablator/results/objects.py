@@ -265,8 +265,8 @@ def _said(scheme: str, query: str, shown: str) -> dict[str, str]:
     said = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := [key for key in said if key not in _OPTIONS[scheme]]:
         raise StoreError(
-            f"--store {shown}?{unknown[0]}=…: an address of {scheme}:// says {', '.join(_OPTIONS[scheme])}, as "
-            f"in {scheme}://bucket/prefix?endpoint_override=host:9000&scheme=http; credentials come from the "
+            f"--store {shown}?{unknown[0]}=…: an address of {scheme}:// says {', '.join(_OPTIONS[scheme])}, "
+            f"as in {scheme}://bucket/prefix?endpoint_override=host:9000&scheme=http; credentials come from the "
             "environment"
         )
     if said.get("scheme", "https") not in ("http", "https"):
