@@ -266,8 +266,8 @@ def _said(scheme: str, query: str, shown: str) -> dict[str, str]:
     if unknown := [key for key in said if key not in _OPTIONS[scheme]]:
         raise StoreError(
             f"--store {shown}?{unknown[0]}=…: an address of {scheme}:// says {', '.join(_OPTIONS[scheme])}, "
-            f"as in {scheme}://bucket/prefix?endpoint_override=host:9000&scheme=http; credentials come from the "
-            "environment"
+            f"as in {scheme}://bucket/prefix?endpoint_override=host:9000&scheme=http; credentials come from "
+            "the environment"
         )
     if said.get("scheme", "https") not in ("http", "https"):
         raise StoreError(f"--store {shown}: scheme={said['scheme']} is neither http nor https")
