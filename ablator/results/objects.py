@@ -161,9 +161,7 @@ class ObjectFiles:
         selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
         infos = self._tried(lambda: self._system.get_file_info(selector))
         skip = len(self._root) + 1
-        return [
-            (i.path[skip:], i) for i in infos if i.is_file and not i.base_name.startswith(TEMPORARY_PREFIX)
-        ]
+        return [(info.path[skip:], info) for info in infos if info.is_file and is_name(info.path[skip:])]
 
     def remove(self, name: str) -> None:
         """As of Files."""
@@ -260,6 +258,12 @@ def in_parallel(read: Callable[[str], bytes], names: list[str]) -> Iterator[tupl
     yield from ((name, content) for name, content in found if not isinstance(content, FileNotFoundError))
 
 
+def is_name(path: str) -> bool:
+    """Whether a listed object is a finished file whose name may become that of a file on this machine."""
+    parts = path.split("/")
+    return not (set(parts) & {"", ".", ".."}) and not parts[-1].startswith(TEMPORARY_PREFIX)
+
+
 def _said(scheme: str, query: str, shown: str) -> dict[str, str]:
     """What the query of an address says. Raises StoreError for what it may not say."""
     said = dict(parse_qsl(query, keep_blank_values=True))
@@ -271,6 +275,11 @@ def _said(scheme: str, query: str, shown: str) -> dict[str, str]:
         )
     if said.get("scheme", "https") not in ("http", "https"):
         raise StoreError(f"--store {shown}: scheme={said['scheme']} is neither http nor https")
+    if "@" in said.get("endpoint_override", ""):
+        raise StoreError(
+            f"--store {shown}: endpoint_override holds a user or a key (before the @); credentials come from "
+            "the environment"
+        )
     if "://" in said.get("endpoint_override", ""):
         said["scheme"], _, said["endpoint_override"] = said["endpoint_override"].partition("://")
     return {key: value for key, value in said.items() if value}
