@@ -204,7 +204,7 @@ def _tune(
     with warnings.catch_warnings():
         # Ray's own remarks on its own interfaces; a user can do nothing about them.
         warnings.simplefilter("ignore")
-        tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(proxy, {"cpu": 0.001, _HEAD: share}),
             tune_config=tune.TuneConfig(
                 metric=phase.metric,
@@ -223,7 +223,13 @@ def _tune(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[_Relay(queue, on_event)],
             ),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except Exception:
+            # A Tune that never saw a trial stumbles over its own files; why it saw none is what counts.
+            if queue.error is None:
+                raise
 
 
 def _scheduler(stop: EarlyStop | None, spared: Collection[str]) -> TrialScheduler:
