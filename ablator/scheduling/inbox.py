@@ -53,6 +53,19 @@ class Inbox:
         self._notify()
         return "taken"
 
+    async def vacant(self) -> bool:
+        """Whether a trial may be put in; waits a while for that, so that nobody has to
+        ask again and again."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _POLL_S
+        while not self._is_vacant() and loop.time() < end:
+            await self._wait()
+        return self._is_vacant()
+
+    def _is_vacant(self) -> bool:
+        # Of a broken slot `assign` says what is wrong.
+        return self._broken is not None or self._assignment is None or self._assignment.done
+
     async def take(self) -> dict[str, Any] | None:
         """The next trial, for rank 0 of the workers; waits for one. An unfinished trial is given again
         to workers that come back from the dead, up to the allowed attempts. None: the slot closes."""

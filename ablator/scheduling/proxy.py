@@ -12,7 +12,7 @@ import ray
 from ray import tune
 
 _CLAIM_S = 0.02
-"""Between two looks for a free slot."""
+"""Before a slot that is away or gone is asked again."""
 _AWAY_S = 0.5
 _QUIET_S = 1.0
 """Without early stopping, epochs are passed on at most this often: each costs the driver time."""
@@ -36,6 +36,9 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
         self._metric = metric
         self._every_epoch = every_epoch
         self._worst = worst
+        self._asked: dict[Any, int] = {}
+        """Slots that were asked whether they are free and have not answered yet, by reference; of earlier
+        trials too."""
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -80,23 +83,41 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
         return list(answer)
 
     def _claim(self) -> int:
+        """Put the ticket into a slot that is free, waiting for one. All slots are asked at once and answer
+        when they are free: with a hundred of them nobody may go round asking."""
         ticket = json.loads((self._tickets / f"{self._identity}.json").read_text())
+        # Several trials that begin at the same time begin with different slots.
+        first = int(self._identity[:8], 16) % len(self._slots)
+        order = [*range(first, len(self._slots)), *range(first)]
+        dead: dict[int, str] = {}
         while True:
-            answers = []
-            for number, slot in enumerate(self._slots):
-                try:
-                    answer = ray.get(slot.assign.remote(ticket))
-                except ray.exceptions.ActorUnavailableError:
-                    # Ray is starting the slot again; it is free or gone soon.
-                    answer = "busy"
-                except ray.exceptions.ActorDiedError as error:
-                    answer = str(error)
-                if answer == "taken":
-                    return number
-                answers.append(answer)
-            if "busy" not in answers:
-                raise RuntimeError("no slot is alive: " + "; ".join(answers))
+            for number in order:
+                if number not in self._asked.values():
+                    self._asked[self._slots[number].vacant.remote()] = number
+            ready, _ = ray.wait(list(self._asked), num_returns=1)
+            number = self._asked.pop(ready[0])
+            answer = self._offer(number, ready[0], ticket)
+            if answer == "taken":
+                return number
+            dead.pop(number, None)
+            if answer != "busy":
+                dead[number] = answer
+                time.sleep(_CLAIM_S)
+            if len(dead) == len(self._slots):
+                raise RuntimeError("no slot is alive: " + "; ".join(dead.values()))
+
+    def _offer(self, number: int, vacant: Any, ticket: dict[str, Any]) -> str:
+        """`"taken"`, `"busy"`, or why the slot is none any more."""
+        try:
+            if not ray.get(vacant):
+                return "busy"
+            return str(ray.get(self._slots[number].assign.remote(ticket)))
+        except ray.exceptions.ActorUnavailableError:
+            # Ray is starting the slot again; it is free or gone soon.
             time.sleep(_CLAIM_S)
+            return "busy"
+        except ray.exceptions.ActorDiedError as error:
+            return str(error)
 
     def _finish(self, summary: dict[str, Any]) -> dict[str, Any]:
         self._last = {**self._last, **summary.get("metrics", {})}
