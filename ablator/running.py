@@ -17,6 +17,7 @@ from ablator.jobs import Job, Upstream, close, jobs_of, mirror_all, mirror_upstr
 from ablator.plan.planning import Plan
 from ablator.plan.plugins import sources
 from ablator.plan.trial import ticket_of
+from ablator.results.read_once import ReadOnce
 from ablator.results.store import Store
 from ablator.rounds import Rounds, mode_of
 from ablator.tables import Results, Summary, collect, linked, summarise
@@ -43,15 +44,17 @@ def run_plans(
     mlflow: str | None,
     repair: bool,
     on_event: OnEvent | None,
+    known: ReadOnce,
 ) -> list[Results]:
-    """Train what is missing of the studies, mirror it to MLflow, and write their reports. Raises UserError
-    before anything is spent where a study, its data or the store are at fault."""
+    """Train what is missing of the studies, mirror it to MLflow, and write their reports; `known` has the
+    records that were read already. Raises UserError before anything is spent where a study, its data or the
+    store are at fault."""
     started = time.monotonic()
-    jobs = jobs_of(plans, store, mlflow, repair)
-    upstream = upstream_of(jobs, store, mlflow, repair)
+    jobs = jobs_of(plans, store, known, mlflow, repair)
+    upstream = upstream_of(jobs, store, known, mlflow, repair)
     try:
-        outcome = _sweep(jobs, upstream, store, resources, execution, on_event)
-        found = [collect(job.planned, store, job.journals, profile, overrides) for job in jobs]
+        outcome = _sweep(jobs, upstream, store, known, resources, execution, on_event)
+        found = [collect(job.planned, store, job.journals, profile, overrides, known) for job in jobs]
         for job, results in zip(jobs, found, strict=True):
             mirror_all(job, results)
         plans = [results.plan for results in found]
@@ -124,6 +127,7 @@ def _sweep(
     jobs: Sequence[Job],
     upstream: Upstream,
     store: Store,
+    known: ReadOnce,
     resources: Resources | None,
     execution: Execution | None,
     on_event: OnEvent | None,
@@ -141,16 +145,16 @@ def _sweep(
     _preflight(busy, upstream, resources.shape.workers, named=len(jobs) > 1)
     for code in sources(plugin for job in busy for plugin in job.planned.plugins):
         store.keep_plugin(code)
-    known = _finished(store) if any(job.searches for job in busy) else {}
+    finished = _finished(store) if any(job.searches for job in busy) else {}
     for job in busy:
         metric, mode = job.planned.study.report.metric, mode_of(job.planned)
         job.sources = [OptunaSource(s, job.journals[s.arm], metric=metric, mode=mode) for s in job.searches]
         for source in job.sources:
-            source.observe(known)
+            source.observe(finished)
     on_event = watch(jobs, upstream, store, on_event)
     for job in busy:
         if job.planned.sequential is not None:
-            job.rounds = Rounds(job.planned, store, on_event)
+            job.rounds = Rounds(job.planned, store, on_event, known)
     outcome = sweep(
         [*_upstream_phases(busy, upstream), *_phases(busy, upstream, measured_alone=resources.slots is None)],
         store=store,

@@ -154,7 +154,13 @@ def split_uri(uri: str) -> tuple[str, str, str]:
 
 def _values_of_variables() -> tuple[re.Pattern[str] | None, Mapping[str, str]]:
     """What finds the secret values of this process's environment, and each value's variable."""
-    return _pattern(tuple(_secret_variables(os.environ)))
+    return _pattern(_known_variables(tuple(os.environ.items())))
+
+
+@functools.lru_cache(maxsize=2)
+def _known_variables(environment: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Remembered, because every record asks and the environment hardly ever changes."""
+    return tuple(_secret_variables(dict(environment)))
 
 
 def _secret_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
