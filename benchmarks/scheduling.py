@@ -114,7 +114,7 @@ class SimulatedSlot(Inbox):
         """What `worker.serve` does, through the same calls."""
         import ray
 
-        while (taken := ray.get(self._handle.take.remote())) is not None:
+        while (taken := ray.get(self._handle.take.remote("simulated"))) is not None:
             ticket = Ticket(**taken["ticket"])
             record = self._ledger.get(ticket.identity)
             if record is None:
@@ -154,7 +154,7 @@ def simulated_slots(count: int, shape: Any, settings: Any, **options: Any) -> li
     """In the place of `scheduling.slot.start_slots`: one actor a slot, over all nodes."""
     import ray
 
-    actor = ray.remote(num_cpus=0.9, max_restarts=-1)(SimulatedSlot).options(scheduling_strategy="SPREAD")
+    actor = ray.remote(num_cpus=0.9)(SimulatedSlot).options(scheduling_strategy="SPREAD")
     kept = {name: options[name] for name in ("lockstep", "max_attempts")}
     # Not the settings themselves, whose class would load torch.
     said = (settings.store, float(os.environ[_SECONDS]), int(os.environ[_EPOCHS]), kept)

@@ -104,6 +104,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document = yaml.safe_load(profile.read_text(encoding="utf-8"))
     document["set"]["train"] |= {"epochs": 1, "warmup_epochs": 0}
     document["set"]["data"]["fraction"] = 0.1
+    document |= {"seeds": 1, "samples": 4}
     profile.write_text(yaml.safe_dump(document), encoding="utf-8")
     rng = np.random.default_rng(0)
     for kind, low in (("dark", 0), ("light", 128)):
