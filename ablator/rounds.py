@@ -12,6 +12,7 @@ from typing import Literal
 
 from ablator.contracts.events import Event, OnEvent, Ticket
 from ablator.contracts.record import Record
+from ablator.plan.cost import longest_first
 from ablator.plan.planning import Arm, Plan
 from ablator.plan.trial import Trial, ticket_of
 from ablator.report.claims import claimed_mode
@@ -75,10 +76,19 @@ class Rounds:
     before have an outcome. What the ledger has is not given out; what has failed in this run counts as an
     outcome, and what failed in an earlier one is tried again."""
 
-    def __init__(self, planned: Plan, store: Store, on_event: OnEvent, known: ReadOnce | None = None) -> None:
-        """`known`: records of the store that were read already."""
+    def __init__(
+        self,
+        planned: Plan,
+        store: Store,
+        on_event: OnEvent,
+        known: ReadOnce | None = None,
+        costs: Mapping[str, float] | None = None,
+    ) -> None:
+        """`known`: records of the store that were read already; `costs`: estimated ones of trials, the
+        longest of which come first in their round."""
         self._planned = planned
         self._store = store
+        self._costs = costs or {}
         self._records = known or ReadOnce(store.ledger)
         self._on_event = on_event
         self._trials = planned.unique()
@@ -129,7 +139,8 @@ class Rounds:
             if failure is not None:
                 records[identity] = failure
         wanted = asked(self._planned, records).unique()
-        return [trial for identity, trial in wanted.items() if identity not in records]
+        missing = [trial for identity, trial in wanted.items() if identity not in records]
+        return longest_first(missing, lambda trial: self._costs.get(trial.identity, 0.0))
 
     def _text(self, trials: Collection[Trial]) -> str:
         seeds = sorted({trial.seed for trial in trials})
