@@ -3,7 +3,6 @@ what the slot reports, so that Tune's searchers and early stopping work on it.""
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ import ray
 from ray import tune
 
 from ablator.results.store import Store
+from ablator.scheduling.tickets import read_ticket
 
 _CLAIM_S = 0.02
 """Before a slot that is away or gone is asked again."""
@@ -103,8 +103,7 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
         """Put the ticket, whose trial was started so often before, into a slot that is free, waiting for
         one. All slots are asked at once and answer when they are free: with a hundred of them nobody may go
         round asking."""
-        spot = self._store.ticket(self._identity)
-        ticket = json.loads(spot.files.read(spot.name))
+        ticket = read_ticket(self._store, self._identity)
         # Several trials that begin at the same time begin with different slots.
         first = int(self._identity[:8], 16) % len(self._slots)
         order = [*range(first, len(self._slots)), *range(first)]
