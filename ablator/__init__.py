@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         sync,
     )
     from ablator.scheduling.cluster import Resources
-    from ablator.worker.trial import Execution
+    from ablator.worker.execution import Execution
 
     __version__: str
 

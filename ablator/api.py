@@ -35,7 +35,7 @@ from ablator.watching import State, state_of, told
 if TYPE_CHECKING:
     from ablator.results.figure_data import FigureData
     from ablator.scheduling.cluster import Resources
-    from ablator.worker.trial import Execution
+    from ablator.worker.execution import Execution
 
 __all__ = [
     "Bound",

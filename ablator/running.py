@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ablator.scheduling.cluster import Resources
     from ablator.scheduling.queue import Source
     from ablator.scheduling.sweep import Phase
-    from ablator.worker.trial import Execution
+    from ablator.worker.execution import Execution
 
 _MIRROR_SECONDS = 60.0
 _INTERRUPTED_SECONDS = 2.0
@@ -135,7 +135,7 @@ def _sweep(
     from ablator.scheduling.cluster import Resources
     from ablator.scheduling.search import OptunaSource
     from ablator.scheduling.sweep import SweepSettings, sweep
-    from ablator.worker.trial import Execution
+    from ablator.worker.execution import Execution
 
     resources = resources or Resources()
     _preflight(busy, upstream, resources.shape.workers, named=len(jobs) > 1)

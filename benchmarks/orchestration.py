@@ -128,7 +128,8 @@ def train_alone(ticket: Ticket, store: Path) -> Record:
 
     from ablator.contracts.protocols import World
     from ablator.results.store import Store
-    from ablator.worker.trial import Execution, TrialRunner
+    from ablator.worker.execution import Execution
+    from ablator.worker.trial import TrialRunner
 
     torch.set_num_threads(1)
     runner = TrialRunner(Store(store), Execution(), world=World(), device=torch.device("cpu"))
@@ -147,7 +148,8 @@ def run_process(trials: int, slots: int, folder: Path) -> Timeline:
 
     from ablator.contracts.protocols import World
     from ablator.results.store import Store
-    from ablator.worker.trial import Execution, TrialRunner
+    from ablator.worker.execution import Execution
+    from ablator.worker.trial import TrialRunner
 
     torch.set_num_threads(1)
     todo = tickets(trials)

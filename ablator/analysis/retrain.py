@@ -9,7 +9,8 @@ from ablator.contracts.record import Record
 from ablator.errors import StoreError
 from ablator.plan.trial import Trial, ticket_of
 from ablator.results.store import Store
-from ablator.worker.trial import Execution, TrialRunner
+from ablator.worker.execution import Execution
+from ablator.worker.trial import TrialRunner
 
 
 def retrain(trial: Trial, record: Record, store: Store, metric: str, device: torch.device) -> str:

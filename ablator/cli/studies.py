@@ -16,7 +16,7 @@ from ablator.errors import SettingError
 if TYPE_CHECKING:
     from ablator.contracts.record import Record
     from ablator.scheduling.cluster import Resources
-    from ablator.worker.trial import Execution
+    from ablator.worker.execution import Execution
 
 
 @app.command(
@@ -268,7 +268,7 @@ def _execution(
     compile_models: bool,
     keep_weights: bool,
 ) -> Execution:
-    from ablator.worker.trial import Execution
+    from ablator.worker.execution import Execution
 
     return Execution(
         checkpoint_seconds=checkpoint_seconds,

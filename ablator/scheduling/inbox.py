@@ -15,9 +15,9 @@ _REMEMBERED = 16
 class _Assignment:
     """A ticket that the slot works on, and everything that its workers said about it."""
 
-    def __init__(self, ticket: dict[str, Any]) -> None:
+    def __init__(self, ticket: dict[str, Any], attempts: int) -> None:
         self.ticket = ticket
-        self.attempts = 0
+        self.attempts = attempts
         self.events: list[dict[str, Any]] = []
         self.acknowledged = 0
         self.abandoned = False
@@ -34,6 +34,8 @@ class Inbox:
         self.number = number
         self._lockstep = lockstep
         self._max_attempts = max_attempts
+        self.worker: str | None = None
+        """Who takes trials here; None while workers are starting, or starting again."""
         self._assignment: _Assignment | None = None
         self._ended: OrderedDict[str, _Assignment] = OrderedDict()
         self.ended = 0
@@ -42,22 +44,32 @@ class Inbox:
         self._closing = False
         self._broken: str | None = None
 
-    async def assign(self, ticket: dict[str, Any]) -> str:
-        """Give the slot a trial: `"taken"`, `"busy"`, or why it can take none any more."""
+    async def assign(self, ticket: dict[str, Any], attempts: int = 0) -> str:
+        """Give the slot a trial that was started so often before: `"taken"`, `"busy"`, `"starting"` while
+        there is no worker to train it, or why the slot can take none any more."""
         if self._broken is not None:
             return self._broken
         current = self._assignment
         if current is not None and not current.done:
             return "taken" if current.ticket["identity"] == ticket["identity"] else "busy"
-        self._assignment = _Assignment(ticket)
+        if self.worker is None:
+            return "starting"
+        self._assignment = _Assignment(ticket, attempts)
         self._notify()
         return "taken"
 
-    async def take(self) -> dict[str, Any] | None:
-        """The next trial, for rank 0 of the workers; waits for one. An unfinished trial is given again
-        to workers that come back from the dead, up to the allowed attempts. None: the slot closes."""
+    async def free(self) -> bool:
+        """Whether the slot would take a trial at once."""
+        taken = self._assignment is not None and not self._assignment.done
+        return self._broken is None and self.worker is not None and not taken
+
+    async def take(self, worker: str) -> dict[str, Any] | None:
+        """The next trial, for rank 0 of the workers, whose name is `worker`; waits for one. An unfinished
+        trial is given again to workers that come back from the dead, up to the allowed attempts. None: the
+        slot closes, or the worker that asked is not the one that counts any more."""
+        self.worker = worker
         while True:
-            if self._closing:
+            if self._closing or self.worker != worker:
                 return None
             current = self._assignment
             if current is not None and not current.done:
@@ -72,6 +84,21 @@ class Inbox:
                     {"status": "lost", "error": f"its worker died {current.attempts} times"},
                 )
             await self._wait()
+
+    async def mourn(self, worker: str) -> None:
+        """That worker is dead."""
+        if self.worker == worker:
+            self.worker = None
+            self._notify()
+
+    async def withdraw(self, identity: str) -> int | None:
+        """Take a trial back that nobody trains, to give it to another slot: how often it was started here
+        and before. None where it is being trained, or has come to an end."""
+        current = self._current(identity)
+        if current is None or self.worker is not None:
+            return None
+        self._assignment = None
+        return current.attempts
 
     async def report(self, identity: str, row: dict[str, float]) -> bool:
         """One epoch is done; False tells the worker to leave this trial."""
@@ -97,9 +124,9 @@ class Inbox:
                 self._ended.popitem(last=False)
             self._notify()
 
-    async def follow(self, identity: str, seen: int) -> list[dict[str, Any]] | str:
-        """Events of the trial after the first `seen`, waiting a while for one; a text where the slot
-        cannot say more about this trial."""
+    async def follow(self, identity: str, seen: int) -> list[dict[str, Any]] | str | None:
+        """Events of the trial after the first `seen`, waiting a while for one; None where there are none and
+        nobody trains it, as its worker died; a text where the slot cannot say more about this trial."""
         current = self._ended.get(identity) or self._current(identity)
         if current is None:
             return self._broken or f"slot {self.number} does not know this trial any more"
@@ -109,7 +136,8 @@ class Inbox:
             await self._wait()
         if self._broken is not None and not current.done:
             return self._broken
-        return current.events[seen:]
+        new = current.events[seen:]
+        return None if not new and self.worker is None and not current.done else new
 
     async def abandon(self, identity: str) -> None:
         """The trial's result is not wanted any more (early stopping); its worker stops at the next epoch."""

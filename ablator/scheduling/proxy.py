@@ -50,11 +50,14 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Wait for news of the trial and give Tune the newest."""
         if self._slot is None:
-            self._slot = self._claim()
+            self._slot = self._claim(0)
             return self._result({"news": "started"})
         deadline = time.monotonic() + _QUIET_S
         while True:
             events = self._follow()
+            if events is None:
+                self._move()
+                continue
             for event in events:
                 self._seen += 1
                 if "finished" in event:
@@ -67,7 +70,17 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
             if events and time.monotonic() > deadline:
                 return self._result({"news": "epoch"})
 
-    def _follow(self) -> list[dict[str, Any]]:
+    def _move(self) -> None:
+        """The slot has lost its worker. Where another slot is free, give the trial to that one: the lost
+        worker may come back soon, or never, if its machine is gone."""
+        assert self._slot is not None
+        if not any(_asked(slot.free.remote()) for slot in self._slots):
+            return
+        attempts = _asked(self._slots[self._slot].withdraw.remote(self._identity))
+        if attempts is not None:
+            self._slot, self._seen = self._claim(attempts), 0
+
+    def _follow(self) -> list[dict[str, Any]] | None:
         assert self._slot is not None
         try:
             answer = ray.get(self._slots[self._slot].follow.remote(self._identity, self._seen))
@@ -77,15 +90,15 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
             return []
         if isinstance(answer, str):
             raise RuntimeError(answer)
-        return list(answer)
+        return None if answer is None else list(answer)
 
-    def _claim(self) -> int:
+    def _claim(self, attempts: int) -> int:
         ticket = json.loads((self._tickets / f"{self._identity}.json").read_text())
         while True:
             answers = []
             for number, slot in enumerate(self._slots):
                 try:
-                    answer = ray.get(slot.assign.remote(ticket))
+                    answer = ray.get(slot.assign.remote(ticket, attempts))
                 except ray.exceptions.ActorUnavailableError:
                     # Ray is starting the slot again; it is free or gone soon.
                     answer = "busy"
@@ -94,9 +107,9 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
                 if answer == "taken":
                     return number
                 answers.append(answer)
-            if "busy" not in answers:
+            if not {"busy", "starting"} & set(answers):
                 raise RuntimeError("no slot is alive: " + "; ".join(answers))
-            time.sleep(_CLAIM_S)
+            time.sleep(_CLAIM_S if "busy" in answers else _AWAY_S)
 
     def _finish(self, summary: dict[str, Any]) -> dict[str, Any]:
         self._last = {**self._last, **summary.get("metrics", {})}
@@ -111,3 +124,11 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
         # Early stopping compares every result; a trial without the metric counts as the worst.
         row[self._metric] = float(self._last.get(self._metric, self._worst))
         return row
+
+
+def _asked(answer: Any) -> Any:
+    """What a slot answers; None from one that is gone."""
+    try:
+        return ray.get(answer)
+    except ray.exceptions.RayActorError:
+        return None

@@ -17,8 +17,10 @@ from typing import Any
 import ray
 from ray import ActorID, PlacementGroupID
 from ray._private.state import state
-from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData
 from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+from ablator.scheduling.actors import is_dead
 
 _EVERY_S = 2.0
 
@@ -55,13 +57,13 @@ def give_back(job: str) -> list[str]:
     for row in accessor.get_placement_group_table():
         group = PlacementGroupTableData.FromString(row)
         there = group.state != PlacementGroupTableData.REMOVED
-        if there and group.creator_job_id.hex() == job and _creator_is_dead(accessor, group):
+        if there and group.creator_job_id.hex() == job and _creator_is_dead(group):
             remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
             removed.append(group.placement_group_id.hex())
     return removed
 
 
-def _creator_is_dead(accessor: Any, group: Any) -> bool:
+def _creator_is_dead(group: Any) -> bool:
     creator = ActorID(group.creator_actor_id)
     # A group that the driver itself made, as Tune does, has no creator and is marked dead like the others.
     if creator.is_nil():
@@ -69,5 +71,4 @@ def _creator_is_dead(accessor: Any, group: Any) -> bool:
     if group.creator_actor_dead:
         return True
     # A controller that counts as dead may live on for seconds; a group that it makes then is not marked.
-    known = accessor.get_actor_info(creator)
-    return known is not None and ActorTableData.FromString(known).state == ActorTableData.DEAD
+    return is_dead(creator.hex())

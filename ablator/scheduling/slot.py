@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 import os
 import threading
+import time
 from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from ablator.scheduling.actors import is_dead
 from ablator.scheduling.inbox import Inbox
-from ablator.worker.serve import SlotSettings, serve
+from ablator.worker.execution import SlotSettings
 
+_LOOK_S = 1.0
+"""Between two looks at whether the worker lives."""
+_logger = logging.getLogger(__name__)
 _DEATHS_PER_LIFE = 20
 """Restarts of one worker group; one that cannot even start is given up after as many."""
 
@@ -36,6 +42,14 @@ class SlotShape:
     """Per worker; fractions share a device; None: one where the cluster has any."""
 
 
+def _serve(config: dict[str, Any]) -> None:
+    """What each worker runs. The slot and Ray's controller load this function as well, and neither trains:
+    the seconds of importing models and data are the workers' alone."""
+    from ablator.worker.serve import serve
+
+    serve(config)
+
+
 class Slot(Inbox):
     """The slot's actor."""
 
@@ -46,6 +60,7 @@ class Slot(Inbox):
         self._shape, self._settings, self._scratch = shape, settings, options["scratch"]
         self._handle = ray.get_runtime_context().current_actor
         threading.Thread(target=self._keep_workers, daemon=True).start()
+        threading.Thread(target=self._watch_worker, daemon=True).start()
 
     def _keep_workers(self) -> None:
         """Run one worker group after the other; each serves a bounded number of trials. A slot is broken
@@ -61,12 +76,24 @@ class Slot(Inbox):
             if self._closing:
                 return
 
+    def _watch_worker(self) -> None:
+        """Say in the inbox when the worker has died. Ray Train will start another one, but only where there
+        is room for it, which may be never; the trial need not wait for that."""
+        while not self._closing:
+            time.sleep(_LOOK_S)
+            worker = self.worker
+            try:
+                if worker is not None and is_dead(worker):
+                    ray.get(self._handle.mourn.remote(worker))
+            except Exception as error:  # noqa: BLE001 - Ray is away for a moment, or ends
+                _logger.debug("cannot look for the worker of slot %d: %s", self.number, error)
+
     def _trainer(self, name: str) -> TorchTrainer:
         shape = self._shape
         # A hundredth is left for Tune's light actors, which would wait for ever on a full machine.
         resources = {"CPU": 0.99 * shape.cpus} | ({"GPU": shape.gpus} if shape.gpus else {})
         return TorchTrainer(
-            serve,
+            _serve,
             train_loop_config={"inbox": self._handle, "settings": self._settings},
             scaling_config=ScalingConfig(
                 num_workers=shape.workers, use_gpu=bool(shape.gpus), resources_per_worker=resources

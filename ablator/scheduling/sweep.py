@@ -26,8 +26,8 @@ from ablator.scheduling.proxy import TrialProxy
 from ablator.scheduling.queue import Source, TrialQueue
 from ablator.scheduling.reservations import given_back
 from ablator.scheduling.slot import start_slots
-from ablator.worker.serve import SlotSettings
-from ablator.worker.trial import Execution, failed_record, pruned_record
+from ablator.worker.execution import Execution, SlotSettings
+from ablator.worker.trial import failed_record, pruned_record
 from ablator.worker.watchdog import stalled_text, stalls
 
 _MAX_ATTEMPTS = 4

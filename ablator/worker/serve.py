@@ -6,7 +6,6 @@ carried from one trial to the next: weights, optimiser and random state are made
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import functools
 from collections.abc import Callable
@@ -22,23 +21,11 @@ from ray.train.torch import get_device
 from ablator.contracts.events import Ticket
 from ablator.contracts.protocols import Progress, World
 from ablator.results.store import Store
-from ablator.worker.trial import Execution, TrialRunner
+from ablator.worker.execution import SlotSettings
+from ablator.worker.trial import TrialRunner
 
 # A slot may wait for its next trial for days; only the process's death ends the wait.
 _PATIENCE = datetime.timedelta(days=365)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SlotSettings:
-    """What a slot's workers must know once."""
-
-    store: str
-    """Root of the store; every machine of the cluster sees it under this path."""
-    execution: Execution
-    threads: int
-    """Torch threads per worker."""
-    trials_per_life: int = 500
-    """Trials after which the processes are replaced, so that no leak of a library can fill a machine."""
 
 
 def serve(config: dict[str, Any]) -> None:
@@ -56,9 +43,10 @@ def serve(config: dict[str, Any]) -> None:
     device = get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    worker = ray.get_runtime_context().get_actor_id()
     runner = TrialRunner(Store(Path(settings.store)), settings.execution, world=world, device=device)
     for _ in range(settings.trials_per_life):
-        taken = share(lambda: ray.get(inbox.take.remote()))
+        taken = share(lambda: ray.get(inbox.take.remote(worker)))
         if taken is None:
             return
         ticket = Ticket(**taken["ticket"])

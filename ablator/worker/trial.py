@@ -32,27 +32,11 @@ from ablator.training.batching import micro_batch_size
 from ablator.training.features import FeatureBatches, pass_size_of
 from ablator.training.kept import keep_weights
 from ablator.training.loop import train
+from ablator.worker.execution import Execution
 from ablator.worker.starting import trial_weights
 from ablator.worker.watchdog import Watchdog, stalled_text, stalls
 
 _ERROR_LINES = 12
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Execution:
-    """How trials are executed on this machine. Nothing here changes what a trial means."""
-
-    checkpoint_seconds: float = 60.0
-    """Seconds between checkpoints within a trial."""
-    loader_workers: int = 0
-    """Processes that decode images, per training worker."""
-    compile: bool = False
-    """Compile models with torch.compile."""
-    keep_weights: bool = False
-    """Keep the final weights of every trial that is trained to its end, in the store's `weights/`."""
-    stall_seconds: float = 1800.0
-    """A trial without a batch for so long hangs: its worker is ended and the trial started again from its
-    checkpoint. 0: never."""
 
 
 class TrialRunner:

@@ -29,7 +29,8 @@ from ablator.results.store import Store
 from ablator.study.loading import load
 from ablator.training.kept import kept_weights
 from ablator.training.loop import evaluate
-from ablator.worker.trial import Execution, TrialRunner
+from ablator.worker.execution import Execution
+from ablator.worker.trial import TrialRunner
 
 CPU = torch.device("cpu")
 ARMS = [

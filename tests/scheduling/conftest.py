@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,3 +42,13 @@ def running_cluster() -> Iterator[str]:
         # `ray stop` would end every cluster of this machine.
         os.killpg(head.pid, signal.SIGTERM)
         head.wait(60)
+
+
+@pytest.fixture
+def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster of three nodes on this machine, each with one processor (benchmarks/ray_nodes.py)."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    with importlib.import_module("ray_nodes").RayNodes() as nodes:
+        nodes.add()
+        nodes.add()
+        yield nodes

@@ -199,6 +199,26 @@ def test_on_a_full_cluster_a_new_slot_takes_the_place_of_a_dead_one(
     assert answers(running_cluster)
 
 
+def test_trials_of_a_lost_node_go_on_elsewhere(
+    three_nodes: Any, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """The node does not come back, so that its slot never has a worker again."""
+    run = Run(
+        *(undisturbed.study, tmp_path / "store", "--address", three_nodes.address),
+        *("--checkpoint-seconds", "0.1"),
+    )
+    try:
+        run.wait_for_records(2)
+        three_nodes.kill_raylet(random.choice(three_nodes.others))
+        assert run.end() == 0, run.log.read_text()
+    finally:
+        run.end_all()
+    check_all_is_there(undisturbed, run.store)
+    ledger = Store(run.store).ledger
+    attempts = sorted(record.attempts for record in ledger.load(ledger.identities()).values())
+    assert attempts[-1] >= 2, "the node's trial was started again"
+
+
 def test_two_runs_at_once_train_every_trial_once(undisturbed: Undisturbed, tmp_path: Path) -> None:
     store = tmp_path / "store"
     both = [Run(undisturbed.study, store, "--slots", "1", "--json", log=f"run-{n}") for n in range(2)]

@@ -33,7 +33,8 @@ from ablator.tasks.devices import processor
 from ablator.tasks.inference_time import build
 from ablator.tasks.live_memory import live_bytes
 from ablator.tasks.settings import MeasureSettings
-from ablator.worker.trial import Execution, TrialRunner
+from ablator.worker.execution import Execution
+from ablator.worker.trial import TrialRunner
 
 SMALL = {"sizes": [16, 32], "channels": 4, "warmup": 1, "repeats": 3}
 STUDY = """

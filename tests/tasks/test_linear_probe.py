@@ -30,7 +30,8 @@ from ablator.study.overlay import apply, flatten
 from ablator.tasks.linear_probe import build
 from ablator.tasks.settings import ProbeSettings, kept_views
 from ablator.training.features import FeatureBatches, pass_size_of
-from ablator.worker.trial import Execution, TrialRunner
+from ablator.worker.execution import Execution
+from ablator.worker.trial import TrialRunner
 
 PROBE: dict[str, Any] = {
     "task": "linear_probe",

@@ -18,7 +18,8 @@ from ablator.plan.trial import Trial, ticket_of
 from ablator.results.store import Store
 from ablator.study.loading import load
 from ablator.training.kept import kept_weights
-from ablator.worker.trial import Execution, TrialRunner
+from ablator.worker.execution import Execution
+from ablator.worker.trial import TrialRunner
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from ablator.plan.planning import plan as make_plan
 from ablator.plan.trial import ticket_of
 from ablator.results.store import Store
 from ablator.study.loading import load
-from ablator.worker.trial import Execution, TrialRunner, failed_record, pruned_record
+from ablator.worker.execution import Execution
+from ablator.worker.trial import TrialRunner, failed_record, pruned_record
 
 
 @pytest.fixture

@@ -1,0 +1,35 @@
+"""How trials are executed; it loads nothing, so that whoever only passes these settings on starts fast."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How trials are executed on this machine. Nothing here changes what a trial means."""
+
+    checkpoint_seconds: float = 60.0
+    """Seconds between checkpoints within a trial."""
+    loader_workers: int = 0
+    """Processes that decode images, per training worker."""
+    compile: bool = False
+    """Compile models with torch.compile."""
+    keep_weights: bool = False
+    """Keep the final weights of every trial that is trained to its end, in the store's `weights/`."""
+    stall_seconds: float = 1800.0
+    """A trial without a batch for so long hangs: its worker is ended and the trial started again from its
+    checkpoint. 0: never."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlotSettings:
+    """What a slot's workers must know once."""
+
+    store: str
+    """Root of the store; every machine of the cluster sees it under this path."""
+    execution: Execution
+    threads: int
+    """Torch threads per worker."""
+    trials_per_life: int = 500
+    """Trials after which the processes are replaced, so that no leak of a library can fill a machine."""
