@@ -16,6 +16,7 @@ from ablator.remote.request import Request, is_of, submission_id
 _OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 _SILENCE_SECONDS = 20.0
 """Without a line of the log until the server is asked whether it is there."""
+_ANSWER_SECONDS = 60.0
 _TALKS = (
     *("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"),
     "_private.runtime_env.packaging",
@@ -143,13 +144,19 @@ class JobServer:
         from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
+        class Client(JobSubmissionClient):  # type: ignore[misc]
+            """With an end to waiting: a connection that nobody has any more does not say so."""
+
+            def _do_request(self, *words: Any, **options: Any) -> Any:
+                return super()._do_request(*words, timeout=_ANSWER_SECONDS, **options)
+
         for name in _TALKS:
             logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
         token = _token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             with _no_other_address():
-                return JobSubmissionClient(url, headers=headers)
+                return Client(url, headers=headers)
         except AuthenticationError:
             what = "does not take the token of this machine" if token else "asks for a token"
             raise ClusterError(
@@ -161,8 +168,8 @@ class JobServer:
                 f"{self.where}: no job server answers; the dashboard of the cluster's head has to run there "
                 "(`ray status` on the head says whether Ray does)"
             ) from error
-        except RuntimeError as error:
-            raise ClusterError(f"{self.where}: this is no job server of Ray: {error}") from None
+        except (RuntimeError, LookupError, ValueError) as error:
+            raise ClusterError(f"{self.where}: this is no job server of Ray ({error})") from None
 
 
 def _token() -> str | None:
