@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import re
-import sys
+import shlex
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 import typer.core
+from rich.text import Text
 
 from ablator.cli import objects, output
 from ablator.errors import ClusterError, SettingError
@@ -98,11 +99,8 @@ def _options(ctx: typer.Context, only: Sequence[str] | None = None, skip: Sequen
 
 def _word(value: object) -> str:
     """A value as it was written: as a path, a URI lost a slash."""
-    return (
-        re.sub(r"^([a-z][a-z0-9+.-]+):/(?=[^/])", r"\1://", str(value))
-        if isinstance(value, Path)
-        else str(value)
-    )
+    text = str(value)
+    return re.sub(r"^([a-z][a-z0-9+.-]+):/(?=[^/])", r"\1://", text) if isinstance(value, Path) else text
 
 
 @contextlib.contextmanager
@@ -114,7 +112,7 @@ def _server(where: str) -> Iterator[tuple[JobServer, str]]:
 
     if where.startswith(_SERVERS):
         place = where.partition("://")[2].rpartition("@")[2]
-        yield JobServer(lambda: where.rstrip("/"), f"--address {where}"), _folder_name(place)
+        yield JobServer(lambda: where.rstrip("/"), where), _folder_name(place)
         return
     head = head_of(Path(where))
     tunnel = Tunnel(head)
@@ -173,16 +171,17 @@ def _detached(job: Job, where: str) -> str:
     if where.startswith(_SERVERS):
         stop = f"`ray job stop --address {where} {job.name}`"
     else:
-        stop = f"`ray exec {where} 'ray job stop {job.name}'`"
+        stop = f"`ray exec {shlex.quote(where)} 'ray job stop {job.name}'`"
     return f"the run goes on there; the same command attaches to it again, and {stop} ends it"
 
 
 def _writer(ctx: typer.Context, form: str | None, human: Console) -> Callable[[str], None]:
     """What to do with a line of the job's log."""
     if ctx.params["as_json"] or form is None:
-        return lambda line: print(line, file=human.file, flush=True)
+        return lambda line: human.print(Text(line), soft_wrap=True)
     # The text that was asked for comes with the files.
-    return lambda line: print(line, file=sys.stderr) if line.startswith("error:") else None
+    errors = output.console(stderr=True)
+    return lambda line: errors.print(Text(line), soft_wrap=True) if line.startswith("error:") else None
 
 
 def _shown(ctx: typer.Context, outcome: Outcome, folder: Path, form: str | None) -> int:
@@ -207,12 +206,12 @@ def _shown(ctx: typer.Context, outcome: Outcome, folder: Path, form: str | None)
 def _unpacked(content: bytes, folder: Path) -> list[str]:
     """Unpack a report's files below `folder`; returns their names. What lies outside of it, or is no plain
     file, is refused (`data` filter)."""
-    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
-        try:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
             archive.extractall(folder, filter="data")
-        except (tarfile.TarError, OSError) as error:
-            raise ClusterError(f"the report cannot be written to {folder}: {error}") from None
-        return archive.getnames()
+            return archive.getnames()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise ClusterError(f"the report cannot be written to {folder}: {error}") from None
 
 
 def _placed(said: dict[str, Any], folder: Path, names: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.server
+import io
 import json
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,8 @@ from typer.testing import CliRunner, Result
 
 from ablator.cli import remote, studies  # noqa: F401 (it adds its commands)
 from ablator.cli.app import app
-from ablator.remote.head import head_of
+from ablator.errors import ClusterError
+from ablator.remote.head import Head, head_of
 from ablator.remote.tunnel import Tunnel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +94,7 @@ def test_two_clusters_at_once() -> None:
 
 def test_a_job_server_that_is_away() -> None:
     said = _refused("run", "tiny.yaml", "--address", "http://127.0.0.1:9")
-    assert "--address http://127.0.0.1:9: no job server answers" in said
+    assert "http://127.0.0.1:9: no job server answers" in said
 
 
 class _Closed(http.server.BaseHTTPRequestHandler):
@@ -132,9 +135,6 @@ def test_a_program_is_told_as_well(closed: str) -> None:
 
 
 def test_an_ssh_that_does_not_get_through() -> None:
-    from ablator.errors import ClusterError
-    from ablator.remote.head import Head
-
     options = ("-o", "ProxyCommand=sh -c 'echo gateway says no >&2; exit 1'", "-F", "none")
     head = Head(file=Path("a.yaml"), name="a", target="me@there", options=options, port=8265)
     with pytest.raises(ClusterError, match=r"ssh does not get to the head, me@there \("):
@@ -162,6 +162,32 @@ def test_the_head_is_reached_as_the_file_says(tmp_path: Path) -> None:
     assert (head.name, head.target, head.port) == (name, "me@127.0.0.9", 8299)
     assert head.options[:2] == ("-i", "~/k")
     assert "ProxyCommand=nc %h 2222" in head.options
+
+
+def _archive(name: str, content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def test_a_report_is_unpacked_into_its_folder_and_nowhere_else(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    assert remote._unpacked(_archive("tiny/laptop/table.md", b"| a |"), folder) == ["tiny/laptop/table.md"]
+    assert (folder / "tiny/laptop/table.md").read_bytes() == b"| a |"
+    for content in (_archive("../outside.md", b"no"), b"no archive"):
+        with pytest.raises(ClusterError, match="the report cannot be written"):
+            remote._unpacked(content, folder)
+    assert not (tmp_path / "outside.md").exists()
+
+
+def test_a_program_is_told_where_the_files_are_here() -> None:
+    said = {"planned": 2, "page": "/mnt/shared/store/reports/tiny/laptop/page.html"}
+    names = ["tiny/laptop/page.html"]
+    found = remote._placed({**said, "studies": [said]}, Path("here"), names)
+    assert found["page"] == found["studies"][0]["page"] == "here/tiny/laptop/page.html"
 
 
 def test_what_was_given_here_is_passed_on_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
