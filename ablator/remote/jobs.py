@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ _OVER = ("SUCCEEDED", "FAILED", "STOPPED")
 _SILENCE_SECONDS = 20.0
 """Without a line of the log until the server is asked whether it is there."""
 _ANSWER_SECONDS = 60.0
+_START_SECONDS = 120.0
+_NO_AGENT = "No available agent"
+"""What Ray says while the head's agent, which starts jobs, is not up yet."""
 _TALKS = (
     *("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"),
     "_private.runtime_env.packaging",
@@ -120,13 +124,11 @@ class JobServer:
         else may have asked for the same in this moment."""
         name = submission_id(request.key, [job.submission_id for job in self._jobs(request.key)])
         try:
-            self.ask(
-                lambda client: client.submit_job(
-                    entrypoint=request.entrypoint(),
-                    submission_id=name,
-                    runtime_env={"working_dir": folder},
-                    metadata={"ablator": request.command, "studies": ",".join(request.bundle.names)},
-                )
+            self._submit(
+                entrypoint=request.entrypoint(),
+                submission_id=name,
+                runtime_env={"working_dir": folder},
+                metadata={"ablator": request.command, "studies": ",".join(request.bundle.names)},
             )
         except ServerAway:
             raise
@@ -135,6 +137,18 @@ class JobServer:
                 raise
             return job, False
         return Job(self, name), True
+
+    def _submit(self, **job: Any) -> None:
+        """Submit, with patience for a head that came up a moment ago."""
+        end = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self.ask(lambda client: client.submit_job(**job))
+                return
+            except ClusterError as error:
+                if _NO_AGENT not in str(error) or time.monotonic() > end:
+                    raise
+            time.sleep(2.0)
 
     def _jobs(self, key: str) -> list[Any]:
         jobs = self.ask(lambda client: client.list_jobs())

@@ -110,7 +110,9 @@ def test_gpu_workers_are_there_when_a_run_counts_its_slots(cloud: dict[str, Any]
         assert kind["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
 
 
-def test_the_head_of_machines_of_your_own_is_no_worker_of_its_own() -> None:
+def test_machines_of_your_own_are_all_started() -> None:
+    """By the first autoscaler: the second one leaves the workers where they are. The head is no worker."""
     for file in FILES[1:]:
+        assert any("RAY_enable_autoscaler_v2=0" in line for line in _read(file)["setup_commands"])
         provider = _read(file)["provider"]
         assert provider["head_ip"] not in provider["worker_ips"]
