@@ -122,7 +122,17 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="Ray cluster to join; auto is this machine's, local starts one in any case.",
+        help="Ray cluster to join; auto is this machine's, local starts one in any case. As http://HOST:PORT "
+        "the job server that the studies are sent to.",
+        rich_help_panel=_MACHINE,
+        show_default=False,
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|URL",
+        help="Do it on the cluster that `ray up FILE` made, or that has the job server at http://HOST:PORT.",
         rich_help_panel=_MACHINE,
         show_default=False,
     ),

@@ -61,6 +61,19 @@ class Inbox:
         self._notify()
         return "taken"
 
+    async def vacant(self) -> bool:
+        """Whether the slot would take a trial, or is broken, of which `assign` says why; waits a while for
+        either, so that nobody has to ask again and again."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _POLL_S
+        while not (found := self._broken is not None or await self.free()) and loop.time() < end:
+            await self._wait()
+        return found
+
+    async def holds(self, identity: str) -> bool:
+        """Whether that trial was given to this slot and has not come to an end."""
+        return self._current(identity) is not None
+
     async def free(self) -> bool:
         """Whether the slot would take a trial at once."""
         taken = self._assignment is not None and not self._assignment.done
@@ -71,6 +84,7 @@ class Inbox:
         trial is given again to workers that come back from the dead, up to the allowed attempts. None: the
         slot closes, or the worker that asked is not the one that counts any more."""
         self.worker = worker
+        self._notify()
         while True:
             if self._closing or self.worker != worker:
                 return None

@@ -20,6 +20,7 @@ from ablator.errors import ClusterError
 from ablator.results.leases import Leases
 from ablator.results.store import Store
 from ablator.scheduling.cluster import Resources, cluster, shape_on, slots_for
+from ablator.scheduling.forgetting import Forgetting, Silent
 from ablator.scheduling.proxy import TrialProxy
 from ablator.scheduling.queue import Source, TrialQueue
 from ablator.scheduling.reservations import given_back
@@ -228,7 +229,7 @@ def _tune(
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=_PROXY_RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                callbacks=[_Relay(queue, on_event)],
+                callbacks=[_Relay(queue, on_event), Silent()],
             ),
         )
         try:
@@ -241,7 +242,7 @@ def _tune(
 
 def _scheduler(stop: EarlyStop | None, spared: Collection[str]) -> TrialScheduler:
     if stop is None:
-        return FIFOScheduler()
+        return _Fifo()
     if stop.kind == "asha":
         return _Asha(
             spared,
@@ -260,7 +261,11 @@ def _scheduler(stop: EarlyStop | None, spared: Collection[str]) -> TrialSchedule
     )
 
 
-class _Sparing:
+class _Fifo(Forgetting, FIFOScheduler):  # type: ignore[misc]
+    """Trials in the queue's order."""
+
+
+class _Sparing(Forgetting):
     """Before a scheduler of Tune: one that leaves the baseline's trials alone. They count for the others, and
     without them no other row can be compared with anything."""
 

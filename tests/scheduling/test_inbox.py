@@ -217,3 +217,34 @@ def test_a_trial_whose_worker_died_moves_to_a_slot_that_is_free() -> None:
         assert await returned is None
 
     run(story())
+
+
+def test_who_asks_whether_a_slot_is_vacant_is_answered_when_it_is() -> None:
+    async def case() -> None:
+        box = Inbox(0, lockstep=False, max_attempts=2)
+        asking = asyncio.create_task(box.vacant())
+        await asyncio.sleep(0)
+        assert not asking.done(), "no worker is there yet"
+        taking = asyncio.create_task(box.take("w"))
+        assert await asyncio.wait_for(asking, 5)
+        await box.assign(ticket("a"))
+        await taking
+        assert await box.holds("a")
+        asking = asyncio.create_task(box.vacant())
+        await asyncio.sleep(0)
+        assert not asking.done()
+        await box.finish("a", {"status": "completed"})
+        assert await asyncio.wait_for(asking, 5)
+        assert not await box.holds("a")
+
+    asyncio.run(case())
+
+
+def test_a_broken_slot_says_so_to_who_waits_for_it() -> None:
+    async def case() -> None:
+        box = Inbox(0, lockstep=False, max_attempts=2)
+        box._broken = "slot 0 lost its workers"
+        assert await box.vacant()
+        assert await box.assign(ticket("a")) == "slot 0 lost its workers"
+
+    asyncio.run(case())
