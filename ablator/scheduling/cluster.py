@@ -102,6 +102,8 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     # An actor that died is started again and told as an event; Tune prints each with a traceback.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
+    # Nothing is restored from Tune's own state; on a full disk it would print a traceback before our error.
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     try:
         found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in found)

@@ -22,14 +22,23 @@ class NotKeptError(StoreError):
     """The store took nothing, in all that time."""
 
 
+class _Patience:
+    """Whether this process has waited in vain: a run over a full disk ends soon, and not a minute a trial."""
+
+    gone = False
+
+
 def patiently(keep: Callable[[], object]) -> None:
-    """Call `keep` until it raises no StoreError, for a minute. Raises NotKeptError with the last text."""
-    for wait in (*_WAITS_S, None):
+    """Call `keep` until it raises no StoreError, for a minute, or once where the last minute was in vain.
+    Raises NotKeptError with the last text."""
+    for wait in (*(() if _Patience.gone else _WAITS_S), None):
         try:
             keep()
+            _Patience.gone = False
             return
         except StoreError as error:
             if wait is None:
+                _Patience.gone = True
                 raise NotKeptError(str(error)) from error
             _log.warning("%s; tried again in %g s", error, wait)
             time.sleep(wait)

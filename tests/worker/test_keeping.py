@@ -63,6 +63,7 @@ def ticket(tmp_path: Path, write_study: Callable[..., Path]) -> Ticket:
 @pytest.fixture(autouse=True)
 def quick_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeping, "_WAITS_S", (0.05, 0.05))
+    monkeypatch.setattr(keeping._Patience, "gone", False)
 
 
 def run(
@@ -107,6 +108,9 @@ def test_a_record_that_finds_no_place_is_kept_by_a_later_run_with_nothing_lost(
     with pytest.raises(NotKeptError, match=r"cannot keep a finished trial's record at .*No space left"):
         run(store, ticket, full_at_the_end)
     assert [message.endswith("tried again in 0.05 s") for message in caplog.messages] == [True, True]
+    with pytest.raises(NotKeptError):
+        run(store, ticket, go_on)
+    assert len(caplog.messages) == 2, "one minute in vain is enough for all trials"
     assert store.ledger.get(ticket.identity) is None
     assert store.ledger.identities() == set()
     assert not list(store.ledger.root.rglob(".writing-*")), "no half file is left"
