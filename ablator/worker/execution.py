@@ -31,5 +31,7 @@ class SlotSettings:
     execution: Execution
     threads: int
     """Torch threads per worker."""
+    slots_per_gpu: int = 1
+    """Slots that share a GPU, for records."""
     trials_per_life: int = 500
     """Trials after which the processes are replaced, so that no leak of a library can fill a machine."""

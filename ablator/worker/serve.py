@@ -44,7 +44,13 @@ def serve(config: dict[str, Any]) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     worker = ray.get_runtime_context().get_actor_id()
-    runner = TrialRunner(Store(Path(settings.store)), settings.execution, world=world, device=device)
+    runner = TrialRunner(
+        Store(Path(settings.store)),
+        settings.execution,
+        world=world,
+        device=device,
+        slots_per_gpu=settings.slots_per_gpu,
+    )
     for _ in range(settings.trials_per_life):
         taken = share(lambda: ray.get(inbox.take.remote(worker)))
         if taken is None:

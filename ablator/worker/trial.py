@@ -23,6 +23,7 @@ from ablator.contracts.secrets import scrubbed
 from ablator.data.loading import Loader, load
 from ablator.errors import UserError
 from ablator.objectives.features import forget_networks
+from ablator.plan.packing import MEMORY, SLOTS
 from ablator.plan.plugins import bring
 from ablator.plan.spec import TrialSpec
 from ablator.results.store import Store
@@ -43,12 +44,20 @@ class TrialRunner:
     """Runs trials one after the other in one process and keeps what they share: the environment's
     description, sizes of models, and (inside the data room) opened data sets."""
 
-    def __init__(self, store: Store, execution: Execution, *, world: World, device: torch.device) -> None:
+    def __init__(
+        self,
+        store: Store,
+        execution: Execution,
+        *,
+        world: World,
+        device: torch.device,
+        slots_per_gpu: int = 1,
+    ) -> None:
         self.store = store
         self.execution = execution
         self.world = world
         self.device = device
-        self._versions = {**environment(), **_machine(device), "workers": str(world.size)}
+        self._versions = {**environment(), **_machine(device, slots_per_gpu), "workers": str(world.size)}
         self._sizes: dict[str, Size] = {}
         self._compiled = ""
 
@@ -275,10 +284,15 @@ def _clear(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def _machine(device: torch.device) -> dict[str, str]:
+def _machine(device: torch.device, slots_per_gpu: int) -> dict[str, str]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    shared = {}
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory // 2**20
+        shared = {SLOTS: str(slots_per_gpu), MEMORY: str(memory)}
     return {
         "device": name,
         "threads": str(torch.get_num_threads()),
         "cores": str(len(os.sched_getaffinity(0))),
+        **shared,
     }
