@@ -9,7 +9,7 @@ import typer
 
 from ablator.cli.completion import complete_profile, complete_setting, complete_study
 
-STORE = Path(".ablator")
+STORE = ".ablator"
 
 _STUDY, _MACHINE, _OUTPUT = "Study", "Machine", "Output"
 
@@ -72,12 +72,12 @@ Rows = Annotated[
     ),
 ]
 StoreFolder = Annotated[
-    Path,
+    str,
     typer.Option(
         "--store",
-        metavar="DIR",
+        metavar="DIR|URI",
         envvar="ABLATOR_STORE",
-        help="Folder of ledger, checkpoints, reports and MLflow's database.",
+        help="Folder of ledger, checkpoints and reports, or s3://BUCKET/PREFIX (gs://, abfss://).",
         rich_help_panel=_STUDY,
     ),
 ]
@@ -130,7 +130,17 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="Ray cluster to join; auto is this machine's, local starts one in any case.",
+        help="Ray cluster to join; auto is this machine's, local starts one in any case. As http://HOST:PORT "
+        "the job server that the studies are sent to.",
+        rich_help_panel=_MACHINE,
+        show_default=False,
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|URL",
+        help="Do it on the cluster that `ray up FILE` made, or that has the job server at http://HOST:PORT.",
         rich_help_panel=_MACHINE,
         show_default=False,
     ),

@@ -3,13 +3,14 @@ what the slot reports, so that Tune's searchers and early stopping work on it.""
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+
+from ablator.results.store import Store
+from ablator.scheduling.tickets import read_ticket
 
 _CLAIM_S = 0.02
 """Before a slot that is away or gone is asked again."""
@@ -21,20 +22,20 @@ _QUIET_S = 1.0
 
 
 class TrialProxy(tune.Trainable):  # type: ignore[misc]
-    """`config`: `trial`, the identity. `slots`, `tickets` (folder) and `metric` come once with the class."""
+    """`config`: `trial`, the identity. `slots`, `store` (its address) and `metric` come with the class."""
 
     def setup(
         self,
         config: dict[str, Any],
         slots: list[Any],
-        tickets: str,
+        store: str,
         metric: str,
         every_epoch: bool,
         worst: float,
     ) -> None:
         """Called once per actor by Tune."""
         self._slots = slots
-        self._tickets = Path(tickets)
+        self._store = Store(store)
         self._metric = metric
         self._every_epoch = every_epoch
         self._worst = worst
@@ -102,7 +103,7 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
         """Put the ticket, whose trial was started so often before, into a slot that is free, waiting for
         one. All slots are asked at once and answer when they are free: with a hundred of them nobody may go
         round asking."""
-        ticket = json.loads((self._tickets / f"{self._identity}.json").read_text())
+        ticket = read_ticket(self._store, self._identity)
         # Several trials that begin at the same time begin with different slots.
         first = int(self._identity[:8], 16) % len(self._slots)
         order = [*range(first, len(self._slots)), *range(first)]

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from ablator.contracts.archives import check_archive
+from ablator.contracts.depot import Depot
 from ablator.contracts.protocols import World
 from ablator.errors import StoreError
 
@@ -33,11 +34,20 @@ class Saver:
     """When and where one trial's state is kept: rank 0 reads and writes, every worker gets what it read."""
 
     def __init__(
-        self, path: Path | None, tag: str, seconds: float, world: World, device: torch.device
+        self,
+        path: Path | None,
+        tag: str,
+        seconds: float,
+        world: World,
+        device: torch.device,
+        depot: Depot | None = None,
     ) -> None:
         self.path = path
+        self._depot = depot
         self._tag, self._seconds, self._world, self._device = tag, seconds, world, device
         self._last = time.monotonic()
+        self._missed = 0
+        self._why = ""
 
     @property
     def writes(self) -> bool:
@@ -49,10 +59,25 @@ class Saver:
         return self.writes and time.monotonic() - self._last >= self._seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """`save` under the trial's tag."""
+        """`save` under the trial's tag. Where the place takes nothing the trial goes on without: the next
+        checkpoint is the next try, and until then the file is the last one that could be written."""
         assert self.path is not None
-        save(self.path, self._tag, state)
+        try:
+            save(self.path, self._tag, state)
+        except StoreError as error:
+            self._missed += 1
+            self._why = str(error.__cause__)
+        else:
+            if self._depot is not None:
+                self._depot.publish(self.path)
         self._last = time.monotonic()
+
+    def notes(self) -> tuple[str, ...]:
+        """A footnote, where checkpoints could not be written."""
+        if not self._missed:
+            return ()
+        count = "one checkpoint" if self._missed == 1 else f"{self._missed} checkpoints"
+        return (f"{count} could not be written ({_first_line(self._why)})",)
 
     def load(self) -> dict[str, Any] | None:
         """`load` on rank 0, and the same state or StoreError on every worker (a collective call): the
@@ -60,17 +85,22 @@ class Saver:
         if self.path is None:
             return None
         if self._world.size == 1:
-            return load(self.path, self._tag)
+            return self._fetched(self.path)
         held: list[Any] = [None, None]
         if self._world.rank == 0:
             try:
-                held[0] = load(self.path, self._tag)
+                held[0] = self._fetched(self.path)
             except StoreError as error:
                 held[1] = str(error)
         dist.broadcast_object_list(held, src=0, device=self._device)
         if held[1] is not None:
             raise StoreError(held[1])
         return dict(held[0]) if held[0] is not None else None
+
+    def _fetched(self, path: Path) -> dict[str, Any] | None:
+        if self._depot is not None:
+            self._depot.bring(path)
+        return load(path, self._tag)
 
 
 def save(path: Path, tag: str, state: dict[str, Any]) -> None:
@@ -167,5 +197,5 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception | str) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]

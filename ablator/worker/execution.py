@@ -27,11 +27,13 @@ class SlotSettings:
     """What a slot's workers must know once."""
 
     store: str
-    """Root of the store; every machine of the cluster sees it under this path."""
+    """The store: a path under which every machine of the cluster sees it, or its address."""
     execution: Execution
     threads: int
     """Torch threads per worker."""
     slots_per_gpu: int = 1
     """Slots that share a GPU, for records."""
+    run: str = ""
+    """Names this run, so that a record can say that an earlier one had begun its trial."""
     trials_per_life: int = 500
     """Trials after which the processes are replaced, so that no leak of a library can fill a machine."""

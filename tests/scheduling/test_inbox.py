@@ -140,6 +140,39 @@ def test_a_follower_of_an_unknown_trial_is_told_so() -> None:
     run(story())
 
 
+def test_an_excused_attempt_does_not_count_but_there_are_only_so_many() -> None:
+    async def story() -> None:
+        box = attended(max_attempts=2)
+        await box.assign(ticket("a"))
+        for attempt in range(1, 17):
+            assert (await box.take("worker"))["attempts"] == attempt
+            for _ in range(2):  # each of several workers says so
+                await box.excuse("a", attempt)
+        assert (await box.take("worker"))["attempts"] == 17
+        await box.excuse("a", 17)
+        assert (await box.take("worker"))["attempts"] == 18, "the second that counts"
+        lost = asyncio.create_task(box.take("worker"))
+        events = await box.follow("a", 17)
+        while not events:
+            events = await box.follow("a", 17)
+        assert events[-1]["finished"]["status"] == "lost"
+        lost.cancel()
+
+    run(story())
+
+
+def test_an_excused_attempt_does_not_count_in_another_slot_either() -> None:
+    async def story() -> None:
+        box = attended()
+        await box.assign(ticket("a"))
+        await box.take("worker")
+        await box.excuse("a", 1)
+        await box.mourn("worker")
+        assert await box.withdraw("a") == 0
+
+    run(story())
+
+
 def test_a_slot_without_a_worker_takes_no_trial() -> None:
     async def story() -> None:
         box = Inbox(0, lockstep=False, max_attempts=2)

@@ -16,8 +16,12 @@ from ablator.plan.planning import plan as make_plan
 from ablator.plan.trial import ticket_of
 from ablator.results.store import Store
 from ablator.study.loading import load
+from ablator.training.checkpoint import save
+from ablator.training.kept import kept_weights
+from ablator.worker.depot import CheckpointDepot
 from ablator.worker.execution import Execution
-from ablator.worker.trial import TrialRunner, failed_record, pruned_record
+from ablator.worker.records import failed_record, pruned_record
+from ablator.worker.trial import TrialRunner
 
 
 @pytest.fixture
@@ -96,6 +100,48 @@ def test_a_stopped_trial_has_no_record_and_goes_on_from_its_checkpoint(
     assert resumed.curves == undisturbed.curves
 
 
+def test_a_trial_goes_on_on_another_machine_over_an_object_store(
+    planned: Callable[..., Plan], s3_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = ticket_of(planned().trials[1], keep_weights=True)
+    assert runner(Store(s3_store)).run(ticket, attempts=1, on_progress=lambda p: p.epoch < 2) is None
+    monkeypatch.setenv("ABLATOR_CACHE", str(tmp_path / "another machine"))
+    there = Store(s3_store)
+    epochs: list[int] = []
+    resumed = runner(there).run(ticket, attempts=2, on_progress=lambda p: not epochs.append(p.epoch))
+    local = Store.open(tmp_path / "folder")
+    undisturbed = runner(local).run(ticket, attempts=1, on_progress=go_on)
+    assert resumed is not None
+    assert undisturbed is not None
+    assert min(epochs) >= 2, "the first epoch is not trained again"
+    assert (resumed.curves, resumed.metrics) == (undisturbed.curves, undisturbed.metrics)
+    assert Store(s3_store).ledger.get(ticket.identity) == resumed
+    assert there.files.names("checkpoints") == []
+    kept = [kept_weights(s.weights(ticket.identity), ticket.identity, "top1") for s in (there, local)]
+    assert kept[0] is not None
+    assert kept[1] is not None
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[1])
+    assert there.has(there.weights(ticket.identity))
+
+
+def test_a_checkpoint_that_cannot_be_put_into_the_store_costs_a_note_and_no_trial(
+    tmp_path: Path, s3_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ablator.worker.depot._PATIENCE", 0.0)
+    away = Store(s3_store.replace("127.0.0.1:", "127.0.0.1:1&region="))
+    path = away.checkpoint("ab" * 32)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"state")
+    depot = CheckpointDepot(away)
+    assert depot.notes() == ()
+    depot.publish(path)
+    depot.publish(path)
+    (note,) = depot.notes()
+    assert "2 checkpoints could not be put into the store" in note
+    assert "nothing answers there" in note
+    assert path.exists(), "this machine still has it"
+
+
 def test_an_exception_is_a_failed_record_with_its_place(planned: Callable[..., Plan], store: Store) -> None:
     ticket = ticket_of(planned().trials[0])
 
@@ -110,15 +156,38 @@ def test_an_exception_is_a_failed_record_with_its_place(planned: Callable[..., P
     assert store.ledger.failure(ticket.identity) == record
 
 
-def test_a_damaged_checkpoint_fails_the_trial_by_name(planned: Callable[..., Plan], store: Store) -> None:
+def test_a_damaged_checkpoint_is_set_aside_and_the_record_says_so(
+    planned: Callable[..., Plan], store: Store
+) -> None:
+    ticket = ticket_of(planned().trials[0])
+    assert runner(store).run(ticket, attempts=1, on_progress=lambda p: p.epoch < 2) is None
+    path = store.checkpoint(ticket.identity)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 4
+    path.write_bytes(damaged)
+    epochs: list[int] = []
+    record = runner(store).run(ticket, attempts=2, on_progress=lambda p: not epochs.append(p.epoch))
+    assert record is not None
+    assert record.status == "completed"
+    assert epochs == [1, 2, 3], "from its beginning"
+    (note,) = [note for note in record.notes if "damaged" in note]
+    assert (
+        note == "its checkpoint was damaged once and set aside, and it was trained from its beginning again"
+    )
+    assert (store.root / "checkpoints" / "quarantine" / f"{ticket.identity}.pt").read_bytes() == damaged
+
+
+def test_another_trials_checkpoint_fails_the_trial_by_name(
+    planned: Callable[..., Plan], store: Store
+) -> None:
     ticket = ticket_of(planned().trials[0])
     path = store.checkpoint(ticket.identity)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"not a checkpoint")
+    save(path, "another", {"epoch": 1})
     record = runner(store).run(ticket, attempts=1, on_progress=go_on)
     assert record is not None
     assert record.status == "failed"
     assert str(path) in (record.error or "")
+    assert "belongs to another trial" in (record.error or "")
 
 
 def test_a_divergence_is_a_result(planned: Callable[..., Plan], store: Store) -> None:
