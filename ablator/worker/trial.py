@@ -52,15 +52,27 @@ class TrialRunner:
     description, sizes of models, and (inside the data room) opened data sets."""
 
     def __init__(
-        self, store: Store, execution: Execution, *, world: World, device: torch.device, run: str = ""
+        self,
+        store: Store,
+        execution: Execution,
+        *,
+        world: World,
+        device: torch.device,
+        run: str = "",
+        slots_per_gpu: int = 1,
     ) -> None:
-        """`run` names the driver's run, to tell what an earlier one left."""
+        """`run` names the driver's run, to tell what an earlier one left; `slots_per_gpu`: slots that share
+        this one's GPU."""
         self.store = store
         self._run = run
         self.execution = execution
         self.world = world
         self.device = device
-        self._versions = {**environment(), **machine(device), "workers": str(world.size)}
+        self._versions = {
+            **environment(),
+            **machine(device, slots_per_gpu=slots_per_gpu),
+            "workers": str(world.size),
+        }
         self._sizes: dict[str, Size] = {}
         self._compiled = ""
 
