@@ -6,35 +6,33 @@ import dataclasses
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 
 import torch
+from torch import nn
 
 from ablator.assembly.build import Assembly, assemble
 from ablator.assembly.check import Size, check, check_operator
 from ablator.assembly.operator import build_measurement, build_operator
 from ablator.assembly.preflight import model_key
 from ablator.contracts.events import Ticket
-from ablator.contracts.protocols import Batches, DataInfo, OnProgress, World
+from ablator.contracts.protocols import Batches, DataInfo, OnProgress, OnStart, Outcome, World
 from ablator.contracts.record import Record
 from ablator.contracts.train import TrainSettings
 from ablator.data.loading import Loader, load
-from ablator.errors import StoreError, UserError
+from ablator.errors import UserError
 from ablator.plan.plugins import bring
 from ablator.plan.spec import TrialSpec
 from ablator.results.store import Store
 from ablator.results.versions import environment
 from ablator.tasks.settings import kept_views
 from ablator.training.batching import micro_batch_size
-from ablator.training.checkpoint import verify
 from ablator.training.features import FeatureBatches, pass_size_of
-from ablator.training.kept import keep_weights
 from ablator.training.loop import LeavingError, train
 from ablator.training.memory import is_out_of_memory, memory_note, with_accumulate
 from ablator.worker.depot import CheckpointDepot
 from ablator.worker.execution import Execution
 from ablator.worker.history import History, Start, aside_text
-from ablator.worker.keeping import patiently
+from ablator.worker.keeping import keep_record, set_damage_aside
 from ablator.worker.machine import OutOfMemoryError, clear, machine, smaller_step
 from ablator.worker.records import failed_record
 from ablator.worker.starting import trial_weights
@@ -45,6 +43,17 @@ _ERROR_LINES = 12
 
 class StartAgainError(Exception):
     """The trial is not at fault: it goes on in a start that does not count against the allowed ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """What one trial is trained with."""
+
+    ticket: Ticket
+    spec: TrialSpec
+    started: float
+    on_progress: OnProgress
+    leaving: Callable[[], bool] | None
 
 
 class TrialRunner:
@@ -78,7 +87,7 @@ class TrialRunner:
 
     def begin(self, ticket: Ticket, attempts: int) -> Start:
         """Note a start of the trial, number `attempts` of its slot; asked once for all workers."""
-        return self._history(ticket).begin(attempts, aside=self._set_damage_aside(ticket))
+        return self._history(ticket).begin(attempts, aside=set_damage_aside(self.store, ticket.identity))
 
     def run(
         self,
@@ -107,7 +116,7 @@ class TrialRunner:
             bring(ticket.spec, self.store.plugin)
             spec = TrialSpec.from_json(ticket.spec)
             if spec.trains:
-                record = self._train(ticket, spec, start, started, on_progress, leaving)
+                record = self._train(_Call(ticket, spec, started, on_progress, leaving), start)
             else:
                 record = self._measure(ticket, spec, start=start, started=started)
         except StartAgainError:
@@ -119,35 +128,8 @@ class TrialRunner:
                 raise
         if record is not None and self.world.rank == 0:
             keep = self.execution.keep_weights or ticket.keep_weights
-            self._keep(record, weights=keep and record.status == "completed" and spec.trains)
+            keep_record(self.store, record, weights=keep and record.status == "completed" and spec.trains)
         return record
-
-    def _keep(self, record: Record, *, weights: bool) -> None:
-        """Commit, the weights first, so that a trial that has its record has them as well."""
-        identity = record.identity
-
-        def keep() -> None:
-            if weights:
-                checkpoint, steps = self.store.checkpoint(identity), int(record.cost["steps"])
-                keep_weights(checkpoint, self.store.weights(identity), identity, steps)
-                self.store.publish(self.store.weights(identity))
-            self.store.ledger.commit(record)
-
-        patiently(keep)
-        self._forget_checkpoints(identity)
-
-    def _set_damage_aside(self, ticket: Ticket) -> bool:
-        """Whether the trial had a checkpoint that is damaged; it is in the quarantine then."""
-        if self.store.remote:  # which compares checksums itself
-            return False
-        try:
-            verify(self.store.checkpoint(ticket.identity))
-        except StoreError:
-            # Where it cannot be moved the trial fails by its name.
-            with suppress(StoreError):
-                self.store.set_aside(ticket.identity)
-                return True
-        return False
 
     def answer(self, ticket: Ticket) -> Record | None:
         """The trial's record, where it is finished already and has left what the ticket asks for."""
@@ -156,60 +138,38 @@ class TrialRunner:
             return record
         return record if self.store.has(self.store.weights(ticket.identity)) else None
 
-    def _forget_checkpoints(self, identity: str) -> None:
-        # The trial has its record: what is left of it here harms nobody.
-        with suppress(StoreError):
-            self.store.remove(self.store.checkpoints(identity))
-
-    def _train(
-        self,
-        ticket: Ticket,
-        spec: TrialSpec,
-        start: Start,
-        started: float,
-        on_progress: OnProgress,
-        leaving: Callable[[], bool] | None,
-    ) -> Record | None:
+    def _train(self, call: _Call, start: Start) -> Record | None:
         """Train in ever smaller micro-batches until one fits into the device's memory."""
-        folder = self.store.checkpoints(ticket.identity)
+        folder, history = self.store.checkpoints(call.ticket.identity), self._history(call.ticket)
         # One of several workers is enough: the others wait for it, and it for them.
         limit = self.execution.stall_seconds if self.world.rank == 0 else 0.0
         while True:
             try:
                 with Watchdog(limit, folder, start.number) as watchdog:
-                    record = self._train_watched(ticket, spec, watchdog, start, started, on_progress, leaving)
+                    record = self._train_watched(call, start, watchdog)
                 break
             except LeavingError as error:
-                self._history(ticket).end("notice")
+                history.end("notice")
                 raise StartAgainError(str(error)) from None
             except OutOfMemoryError as error:
-                used = with_accumulate(spec.train, start.accumulate)
+                used = with_accumulate(call.spec.train, start.accumulate)
                 accumulate = smaller_step(used, self.world, error)
-                self._history(ticket).end("out of memory", accumulate)
+                history.end("out of memory", accumulate)
                 if self.world.size > 1:
                     raise StartAgainError(str(error)) from None
             # Only here has the error let go of the model.
             clear(self.device)
             # Whatever the history could keep: this ends.
-            start = dataclasses.replace(self.begin(ticket, start.number + 1), accumulate=accumulate)
+            start = dataclasses.replace(self.begin(call.ticket, start.number + 1), accumulate=accumulate)
         if record is not None and (count := stalls(folder)):
             stalled = stalled_text(count, self.execution.stall_seconds)
             record = dataclasses.replace(record, notes=(*record.notes, stalled))
         return record
 
-    def _train_watched(
-        self,
-        ticket: Ticket,
-        spec: TrialSpec,
-        watchdog: Watchdog,
-        start: Start,
-        started: float,
-        on_progress: OnProgress,
-        leaving: Callable[[], bool] | None,
-    ) -> Record | None:
-        settings = with_accumulate(spec.train, start.accumulate)
+    def _train_watched(self, call: _Call, start: Start, watchdog: Watchdog) -> Record | None:
+        spec, settings = call.spec, with_accumulate(call.spec.train, start.accumulate)
         # First, because a trial that has nothing to start from needs no images.
-        weights = trial_weights(spec, ticket, self.store)
+        weights = trial_weights(spec, call.ticket, self.store)
         images = self._load(spec, micro_batch_size(settings, self.world))
         size = self._size(spec, images.info)
         self._forget_compiled(spec)
@@ -218,50 +178,25 @@ class TrialRunner:
         depot = CheckpointDepot(self.store)
         if assembly.heads is not None:
             batches = self._features(spec, settings, assembly, batches, watchdog)
-        model = assembly.model if assembly.heads is None else assembly.heads
-        resident_bytes = images.place()
 
         def on_start(epoch: int) -> None:
             nonlocal start
             if self.world.rank == 0:
-                start = self._history(ticket).goes_on(start, epoch)
+                start = self._history(call.ticket).goes_on(start, epoch)
 
-        try:
-            outcome = train(
-                model,
-                assembly.task,
-                batches,
-                settings,
-                seed=spec.seed,
-                num_classes=len(batches.info.classes),
-                device=self.device,
-                world=self.world,
-                checkpoint=self.store.checkpoint(ticket.identity),
-                depot=depot,
-                checkpoint_seconds=self.execution.checkpoint_seconds,
-                tag=ticket.identity,
-                compile=self.execution.compile,
-                resident_bytes=resident_bytes,
-                on_start=on_start,
-                on_progress=watchdog.reporting(on_progress),
-                leaving=leaving,
-            )
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise OutOfMemoryError((str(error) or type(error).__name__).splitlines()[0]) from None
+        outcome = self._fit(call, settings, assembly, images, batches, depot, watchdog, on_start)
         if outcome.status == "stopped":
             return None
         cost, notes = outcome.cost, [*assembly.notes, *batches.notes(), *outcome.notes, *depot.notes()]
         if settings != spec.train:
             cost = {**cost, "accumulate": settings.accumulate}
-            notes.append(memory_note(model, spec.train, settings, self.world))
+            notes.append(memory_note(_trained(assembly), spec.train, settings, self.world))
         if start.aside:
             notes.append(aside_text(start.aside))
         return Record(
-            identity=ticket.identity,
+            identity=call.ticket.identity,
             status=outcome.status,
-            spec=ticket.spec,
+            spec=call.ticket.spec,
             metrics=outcome.metrics,
             curves=outcome.curves,
             cost=cost,
@@ -271,9 +206,47 @@ class TrialRunner:
             attempts=start.number,
             retries=start.retries,
             versions=self._versions,
-            started=started,
+            started=call.started,
             finished=time.time(),
         )
+
+    def _fit(
+        self,
+        call: _Call,
+        settings: TrainSettings,
+        assembly: Assembly,
+        images: Loader,
+        batches: Batches,
+        depot: CheckpointDepot,
+        watchdog: Watchdog,
+        on_start: OnStart,
+    ) -> Outcome:
+        """The loop. Raises OutOfMemoryError where a step does not fit into the device's memory."""
+        resident_bytes = images.place()
+        try:
+            return train(
+                _trained(assembly),
+                assembly.task,
+                batches,
+                settings,
+                seed=call.spec.seed,
+                num_classes=len(batches.info.classes),
+                device=self.device,
+                world=self.world,
+                checkpoint=self.store.checkpoint(call.ticket.identity),
+                depot=depot,
+                checkpoint_seconds=self.execution.checkpoint_seconds,
+                tag=call.ticket.identity,
+                compile=self.execution.compile,
+                resident_bytes=resident_bytes,
+                on_start=on_start,
+                on_progress=watchdog.reporting(call.on_progress),
+                leaving=call.leaving,
+            )
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError((str(error) or type(error).__name__).splitlines()[0]) from None
 
     def _measure(self, ticket: Ticket, spec: TrialSpec, *, start: Start, started: float) -> Record | None:
         """Only the first worker measures: others beside it would share its device."""
@@ -359,3 +332,7 @@ class TrialRunner:
         return failed_record(
             ticket, text, attempts=attempts, retries=retries, started=started, versions=self._versions
         )
+
+
+def _trained(assembly: Assembly) -> nn.Module:
+    return assembly.model if assembly.heads is None else assembly.heads
