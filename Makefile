@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STORE ?= .ablator
+# Processes that run the fast tests; the slow ones use every core by themselves.
+JOBS ?= 2
 
 .PHONY: demo install check test test-slow docs format schema clean
 
@@ -28,7 +30,7 @@ check: install
 	$(BIN)/python -m pip --disable-pip-version-check check
 
 test: install
-	$(BIN)/python -m pytest -m "not slow" --durations=15
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile --durations=15
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow --durations=10

@@ -247,7 +247,7 @@ def figures(
     planned, opened = plan(study, profile=profile, overrides=overrides), _open(store)
     folder = opened.reports(planned.study.study) / planned.profile / FOLDER
     if redraw:
-        found = figure_data.load(folder)
+        found = figure_data.load(opened.bring_folder(folder))
         if found is None:
             raise StoreError(f"{folder} holds no figures to redraw; run `ablator figures` without --redraw")
     else:
@@ -256,6 +256,7 @@ def figures(
         found = analyse(planned, opened, steps=steps, again=retrain, on_note=on_note)
         figure_data.save(found, folder)
     files = draw(found, folder)
+    opened.publish(folder)
     _report(planned, profile, overrides, opened)
     return Figures(data=found, files=files)
 

@@ -171,7 +171,8 @@ def _ray() -> Check:
 
 
 def _store(store: Store) -> Iterator[Check]:
-    if not store.root.exists():
+    name = "bucket" if store.remote else "folder"
+    if not store.remote and not store.root.exists():
         parent = _existing(store.root)
         if parent.is_dir() and os.access(parent, os.W_OK):
             yield Check("Store", "folder", "ok", f"{store.root}: the first run makes it", needed=True)
@@ -180,11 +181,13 @@ def _store(store: Store) -> Iterator[Check]:
             yield Check("Store", "folder", "problem", f"{parent} is not writable", advice, needed=True)
         return
     try:
-        Store.open(store.root)
+        Store.open(store.uri)
     except UserError as error:
-        yield Check("Store", "folder", "problem", str(store.root), str(error), needed=True)
+        yield Check("Store", name, "problem", store.uri, str(error), needed=True)
         return
-    yield Check("Store", "folder", "ok", str(store.root), needed=True)
+    yield Check("Store", name, "ok", store.uri, needed=True)
+    if store.remote:
+        yield Check("Store", "here", "ok", f"{store.root}: reports, MLflow's database, copies of records")
     yield from _ledger(store)
     if store.database.exists():
         yield Check("Store", "mlflow", "ok", str(store.database), "look at it with `ablator ui`")
@@ -199,8 +202,11 @@ def _store(store: Store) -> Iterator[Check]:
 
 
 def _ledger(store: Store) -> Iterator[Check]:
-    identities = store.ledger.identities()
-    damaged = sum(not _readable(store, identity) for identity in identities)
+    try:
+        identities, damaged = store.ledger.identities(), len(store.ledger.damaged())
+    except UserError as error:
+        yield Check("Store", "records", "problem", "cannot be read", str(error), needed=True)
+        return
     found = f"{len(identities)} finished trials"
     if damaged:
         found += f", {damaged} of them damaged"
@@ -208,7 +214,7 @@ def _ledger(store: Store) -> Iterator[Check]:
         yield Check("Store", "records", "problem", found, advice, needed=True)
     else:
         yield Check("Store", "records", "ok", found, needed=True)
-    if failures := _entries(store.ledger.root / "failures"):
+    if failures := len(store.ledger.failed()):
         advice = "run their studies again: what failed is tried again"
         yield Check("Store", "failures", "problem", f"{failures} trials failed", advice)
     else:
@@ -241,14 +247,6 @@ def _existing(path: Path) -> Path:
 
 def _entries(folder: Path) -> int:
     return sum(1 for path in folder.glob("*.json") if not path.name.startswith("."))
-
-
-def _readable(store: Store, identity: str) -> bool:
-    try:
-        store.ledger.get(identity)
-    except UserError:
-        return False
-    return True
 
 
 @contextmanager

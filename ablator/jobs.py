@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from ablator.contracts.events import Event, OnEvent
@@ -181,14 +181,14 @@ def upstream_of(jobs: Sequence[Job], store: Store, mlflow: str | None, repair: b
 
 def _check_weights(store: Store, identities: Iterable[str], *, repair: bool) -> None:
     """Read what others would start from, as far as it is there."""
-    there = [identity for identity in identities if store.weights(identity).exists()]
+    there = [identity for identity in identities if store.has(store.weights(identity))]
     if not there:
         return
     from ablator.training.checkpoint import verify
 
     for identity in there:
         try:
-            verify(store.weights(identity))
+            verify(store.bring(store.weights(identity)))
         except StoreError:
             if not repair:
                 raise
@@ -226,9 +226,9 @@ def _settled(search: SearchPlan, journal: Journal, store: Store) -> bool:
     return settled(search, journal, store.ledger)
 
 
-def _check_checkpoints(store: Store, identities: Collection[str], *, repair: bool) -> None:
+def _check_checkpoints(store: Store, identities: Set[str], *, repair: bool) -> None:
     """Read what trials would go on from. A damaged one is moved aside with `repair`, else StoreError."""
-    there = [identity for identity in sorted(identities) if store.checkpoint(identity).exists()]
+    there = sorted(identities & store.checkpointed())
     if not there:
         return
     # Loads torch, which a run that goes on from nothing does not need yet.
@@ -236,7 +236,7 @@ def _check_checkpoints(store: Store, identities: Collection[str], *, repair: boo
 
     for identity in there:
         try:
-            verify(store.checkpoint(identity))
+            verify(store.bring(store.checkpoint(identity)))
         except StoreError:
             if not repair:
                 raise

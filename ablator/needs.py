@@ -47,7 +47,7 @@ def _add(start: Start, store: Store, found: dict[str, Need]) -> int:
         return found[identity].depth + 1
     record = store.ledger.get(identity)
     status = "" if record is None else record.status
-    if status == "diverged" or (status == "completed" and store.weights(identity).exists()):
+    if status == "diverged" or (status == "completed" and store.has(store.weights(identity))):
         return 0
     depth = 0 if start.trial.start is None else _add(start.trial.start, store, found)
     found[identity] = Need(start=start, recorded=status == "completed", depth=depth)

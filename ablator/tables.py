@@ -14,6 +14,7 @@ from ablator.plan.selecting import BEST, part_name
 from ablator.plan.trial import Trial
 from ablator.report.building import build_table
 from ablator.report.design import dotted
+from ablator.report.figures import FOLDER
 from ablator.report.inline import render_inline
 from ablator.report.interactions import InteractionSpec
 from ablator.report.reproducing import Reproduction
@@ -107,10 +108,7 @@ def drawn(planned: Plan, journals: Mapping[int, Journal]) -> list[Trial]:
 def found_records(store: Store, identities: Collection[str]) -> dict[str, Record]:
     """Final records, and the failures of trials that have none."""
     records = store.ledger.load(identities)
-    for identity in identities:
-        if identity not in records and (failure := store.ledger.failure(identity)) is not None:
-            records[identity] = failure
-    return records
+    return records | store.ledger.failures(i for i in identities if i not in records)
 
 
 def collect(
@@ -139,7 +137,9 @@ def collect(
         best += _best_row(search, tables[-1], samples[search.arm], reported)
     table = build_table(table_spec(planned, profile, overrides, best, whole), records, tables)
     table = dataclasses.replace(table, links=run_links(store, planned.study.study, records))
-    files = write_report(table, _part(store.reports(planned.study.study) / planned.profile, planned.chosen))
+    folder = _part(store.reports(planned.study.study) / planned.profile, planned.chosen)
+    files = write_report(table, store.bring_folder(folder, below=FOLDER))
+    store.publish(folder)
     nothing = Summary(
         planned=0, trained=0, completed=0, cached=0, failed=0, diverged=0, pruned=0, missing=0, seconds=0.0
     )
@@ -152,7 +152,9 @@ def linked(results: Results, store: Store) -> Results:
     if links == results.table.links:
         return results
     table = dataclasses.replace(results.table, links=links)
-    write_page(table, results.files["page.html"].parent)
+    page = results.files["page.html"]
+    write_page(table, page.parent)
+    store.publish(page)
     return dataclasses.replace(results, table=table)
 
 
@@ -323,4 +325,6 @@ def bind(found: Sequence[Results], store: Store) -> Bound:
     # No study's name has a hyphen.
     chosen = list(dict.fromkeys(label for results in found for label in results.plan.chosen))
     folder = _part(store.reports("all-studies") / name / "-".join(profiles), chosen)
-    return Bound(results=tuple(found), files=write_bound([results.table for results in found], folder))
+    files = write_bound([results.table for results in found], folder)
+    store.publish(folder)
+    return Bound(results=tuple(found), files=files)

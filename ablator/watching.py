@@ -203,7 +203,7 @@ def state_of(
     records = {**kept, **found_records(store, [i for i in sorted(wanted) if i not in kept])}
     kept |= {identity: record for identity, record in records.items() if record.status in FINAL}
     planned = asked(whole, records)
-    out = {path.stem for path in store.tickets.glob("*.json")}
+    out = store.ticketed()
     running = [t for i, t in planned.unique().items() if i in out and i not in records]
     filling = filling_of(whole, planned, store, records.get)
     if live is not None and not live.stale():

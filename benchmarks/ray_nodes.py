@@ -26,7 +26,6 @@ class RayNodes:
         # Ports outside of those that workers get.
         self._port, self._dashboard = _free_ports(2)
         self.address = f"127.0.0.1:{self._port}"
-        self._head: subprocess.Popen[bytes] | None = None
         self._started: list[subprocess.Popen[bytes]] = []
         self.others: list[subprocess.Popen[bytes]] = []
         """`ray start` of every node but the head; the node's processes are in its session."""
@@ -36,15 +35,13 @@ class RayNodes:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for node in self._started:
-            _kill(node)
+        self.end()
 
     def start_head(self) -> None:
         """Start the head, and wait until it answers."""
         head = _start(
             "--head", f"--port={self._port}", f"--dashboard-port={self._dashboard}", cpus=self._cpus
         )
-        self._head = head
         self._started.append(head)
         self._wait(head, lambda: answers(self.address))
 
@@ -72,10 +69,12 @@ class RayNodes:
         os.kill(raylet, signal.SIGKILL)
         self.others.remove(node)
 
-    def kill_head(self) -> None:
-        """kill -9 of everything that the head is."""
-        assert self._head is not None
-        _kill(self._head)
+    def end(self) -> None:
+        """kill -9 of all that was started."""
+        for node in self._started:
+            _kill(node)
+        self._started.clear()
+        self.others.clear()
 
     def _wait(self, node: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_S

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,53 @@ def ablator(*arguments: object, timeout: float = 300, **environment: str) -> Out
         check=False,
     )
     return Outcome(done)
+
+
+# An S3-compatible server on a free port of this machine, which it says.
+_S3_SERVER = """
+import time
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+while True:
+    time.sleep(3600)
+"""
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Host and port of an S3-compatible server with an empty bucket `bucket`."""
+    from pyarrow import fs
+
+    server = subprocess.Popen(
+        [sys.executable, "-c", _S3_SERVER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert server.stdout is not None
+        endpoint = f"127.0.0.1:{server.stdout.readline().strip()}"
+        fs.S3FileSystem(
+            access_key="testing",
+            secret_key="testing-secret",
+            endpoint_override=endpoint,
+            scheme="http",
+            region="us-east-1",
+            allow_bucket_creation=True,
+        ).create_dir("bucket")
+        yield endpoint
+    finally:
+        server.kill()
+        server.communicate()
+
+
+@pytest.fixture
+def s3_store(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a store in the bucket that nobody has written to. Its folder of this machine is in
+    `tmp_path`."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret")
+    monkeypatch.setenv("ABLATOR_CACHE", str(tmp_path / "cache"))
+    return f"s3://bucket/{uuid.uuid4().hex}?endpoint_override={s3_endpoint}&scheme=http"
 
 
 @pytest.fixture(scope="session")

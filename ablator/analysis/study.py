@@ -64,7 +64,7 @@ def analyse(
         if trial.identity not in found:
             trained = load_trained(
                 trial.spec,
-                store.weights(trial.identity),
+                store.bring(store.weights(trial.identity)),
                 trial.identity,
                 planned.study.report.metric,
                 device,
@@ -112,7 +112,7 @@ def _weights(
         return "not trained yet; `ablator run --keep-weights STUDY` does it"
     if record.status != "completed":
         return f"{record.status}, so that there is no final model"
-    if store.weights(trial.identity).exists():
+    if store.has(store.weights(trial.identity)):
         return None
     if not again:
         return (

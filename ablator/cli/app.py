@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import Annotated, Any
 
@@ -12,6 +13,8 @@ from ablator.cli import output
 from ablator.contracts.secrets import scrubbed
 from ablator.errors import UserError
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
 
 class _Commands(typer.core.TyperGroup):
     """Turns what a user can mend into one message, whichever command raises it."""
@@ -20,8 +23,8 @@ class _Commands(typer.core.TyperGroup):
         as_json = "--json" in ctx.args  # which the command itself reads only later
         try:
             return super().invoke(ctx)
-        except UserError as error:
-            text = scrubbed(str(error))
+        except (UserError, OSError) as error:
+            text = _explained(error)
             output.say_error(text)
             if as_json:
                 print(json.dumps({"error": text}))
@@ -29,6 +32,16 @@ class _Commands(typer.core.TyperGroup):
         except KeyboardInterrupt:
             output.say_error("run the same command again to go on", head="interrupted")
             raise typer.Exit(130) from None
+
+
+def _explained(error: UserError | OSError) -> str:
+    """What a user is told; raises `error` where no user can mend it."""
+    if isinstance(error, UserError):
+        return scrubbed(str(error))
+    if error.errno not in _FULL:
+        raise error
+    where = f" for {error.filename}" if error.filename else ""
+    return f"no space is left{where}: make room and run the same command again, which goes on"
 
 
 def examples(*lines: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,16 +11,16 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ablator.cli import objects, output
+from ablator.cli import objects, output, stores
 from ablator.cli import options as o
 from ablator.cli.app import app, examples
 
 if TYPE_CHECKING:
     from ablator.report.comparing import Difference, RowDifference
 
-_REPORT = "Report: results.json, the folder that it lies in, or a store."
-First = Annotated[Path, typer.Argument(metavar="A", help=_REPORT, show_default=False)]
-Second = Annotated[Path, typer.Argument(metavar="B", help=_REPORT, show_default=False)]
+_REPORT = "Report: results.json, the folder that it lies in, or a store (also s3://BUCKET/PREFIX)."
+First = Annotated[str, typer.Argument(metavar="A", help=_REPORT, show_default=False)]
+Second = Annotated[str, typer.Argument(metavar="B", help=_REPORT, show_default=False)]
 
 
 @app.command(
@@ -39,7 +38,9 @@ def diff(first: First, second: Second, as_json: o.Json = False) -> None:
     """
     from ablator.report.comparing import compare_reports, sides
 
-    found = [compare_reports(left, right) for left, right in sides(first, second)]
+    found = [
+        compare_reports(left, right) for left, right in sides(stores.reports(first), stores.reports(second))
+    ]
     human = output.console(stderr=as_json)
     for number, difference in enumerate(found):
         if number:

@@ -9,7 +9,7 @@ import typer
 
 from ablator.cli.completion import complete_profile, complete_setting, complete_study
 
-STORE = Path(".ablator")
+STORE = ".ablator"
 
 _STUDY, _MACHINE, _OUTPUT = "Study", "Machine", "Output"
 
@@ -72,12 +72,12 @@ Rows = Annotated[
     ),
 ]
 StoreFolder = Annotated[
-    Path,
+    str,
     typer.Option(
         "--store",
-        metavar="DIR",
+        metavar="DIR|URI",
         envvar="ABLATOR_STORE",
-        help="Folder of ledger, checkpoints, reports and MLflow's database.",
+        help="Folder of ledger, checkpoints and reports, or s3://BUCKET/PREFIX (gs://, abfss://).",
         rich_help_panel=_STUDY,
     ),
 ]

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -100,7 +101,7 @@ def watcher(
     return watch
 
 
-def print_run(to: Console, found: Bound, store: Path, mlflow: str | None, *, quiet: bool) -> None:
+def print_run(to: Console, found: Bound, store: str, mlflow: str | None, *, quiet: bool) -> None:
     """Every study's results; of several also the account of all and where all tables are."""
     if len(found.results) == 1:
         print_results(to, found.results[0], store, mlflow, quiet=quiet)
@@ -150,7 +151,7 @@ def print_bound(to: Console, found: Bound) -> None:
         say(to, f"{'all':<7} {_short(found.files['page.html'])}, {found.files['tables.md'].name}", "bold")
 
 
-def print_results(to: Console, results: Results, store: Path, mlflow: str | None, *, quiet: bool) -> None:
+def print_results(to: Console, results: Results, store: str, mlflow: str | None, *, quiet: bool) -> None:
     """Table, account, what failed, where the files are, and what MLflow has not got."""
     summary = results.summary
     if quiet:
@@ -190,7 +191,7 @@ def print_files(to: Console, results: Results) -> None:
     say(to, f"{'tables':<7} {_short(folder)}/ ({tables})")
 
 
-def _mlflow(store: Path, uri: str | None) -> str:
+def _mlflow(store: str, uri: str | None) -> str:
     from ablator.contracts.secrets import without_secrets
     from ablator.results.tracking import OFF
 
@@ -200,7 +201,7 @@ def _mlflow(store: Path, uri: str | None) -> str:
         return without_secrets(uri)
     # As it was called here, which in a fresh checkout is a path into .venv.
     command = "ablator" if shutil.which("ablator") else os.path.relpath(sys.argv[0])
-    return f"{command} ui" + ("" if store == Path(".ablator") else f" --store {store}")
+    return f"{command} ui" + ("" if store == ".ablator" else f" --store {shlex.quote(store)}")
 
 
 def _short(path: Path) -> str:

@@ -82,21 +82,17 @@ def clean(
     if studies:
         plans = api.plan_all(studies, profile=profile, overrides=overrides or ())
         names = {t.identity: f"{t.label} · seed {t.seed}" for plan in plans for t in plan.trials}
-        kept = {identity: path for identity, path in kept.items() if identity in names}
-    sizes = {identity: path.stat().st_size for identity, path in kept.items()}
+        kept = {identity: size for identity, size in kept.items() if identity in names}
     human = output.console(stderr=as_json)
-    for identity, size in sizes.items():
+    for identity, size in kept.items():
         output.say(human, f"{size / 1e6:10.1f} MB  {identity[:12]}  {names.get(identity, '')}".rstrip())
-    for path in kept.values() if yes else ():
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(f"{path} cannot be removed: {error.strerror}") from None
+    for identity in kept if yes else ():
+        opened.remove(opened.weights(identity))
     count = f"{len(kept)} trial{'' if len(kept) == 1 else 's'}"
-    total = f"weights of {count}, {sum(sizes.values()) / 1e6:.1f} MB"
+    total = f"weights of {count}, {sum(kept.values()) / 1e6:.1f} MB"
     output.say(human, f"removed {total}" if yes else f"{total}" + ("; --yes removes them" if kept else ""))
     if as_json:
-        objects.print_json({"removed": yes, "bytes": sum(sizes.values()), "weights": sizes})
+        objects.print_json({"removed": yes, "bytes": sum(kept.values()), "weights": kept})
 
 
 @app.command(epilog=examples("ablator doctor --json | tail -n 1"), short_help="Say what this machine has.")

@@ -8,7 +8,6 @@ import dataclasses
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 
 from ablator.contracts.events import Event
@@ -16,6 +15,7 @@ from ablator.errors import StoreError
 from ablator.plan.planning import Plan
 from ablator.report.filling import Drawn
 from ablator.report.live import Progress
+from ablator.results.files import Spot
 from ablator.results.journal import Journal
 from ablator.results.standing import RunningTrial, remove_standing, write_standing
 from ablator.results.store import Store
@@ -59,7 +59,7 @@ class Teller:
         self._thread.join()
         for study in self._studies:
             with contextlib.suppress(StoreError):
-                remove_standing(study.path())
+                remove_standing(study.spot())
 
     def __call__(self, event: Event) -> None:
         """Take the event over; what is finished is said at once."""
@@ -84,7 +84,7 @@ class Teller:
                 standing = self._progress.standing(study.metric, studies=len(self._studies))
                 own = [study.named(trial, nobodys=trial.identity not in having) for trial in standing.running]
                 trials = tuple(trial for trial in own if trial is not None)
-                write_standing(study.path(), dataclasses.replace(standing, running=trials))
+                write_standing(study.spot(), dataclasses.replace(standing, running=trials))
 
 
 class _Study:
@@ -97,7 +97,7 @@ class _Study:
         self._drawn = Drawn(planned, journals)
         self.metric = planned.study.report.metric
 
-    def path(self) -> Path:
+    def spot(self) -> Spot:
         """Raises StoreError for a name that is none."""
         return self._store.live(self._planned.study.study, self._planned.profile)
 

@@ -14,6 +14,7 @@ from typing import Any
 from ablator.errors import StoreError
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+_FOLDER, _BUCKET = "a writable folder with free space", "a bucket that answers and may be written"
 TEMPORARY_PREFIX = ".writing-"
 """Names of unfinished files begin so; everything that lists a folder ignores them."""
 
@@ -25,14 +26,15 @@ def canonical_json(value: Any) -> bytes:
 
 
 @contextmanager
-def explained(doing: str, path: Path) -> Iterator[None]:
-    """Turn an OSError inside into a StoreError that says what could not be done, where, and what helps."""
+def explained(doing: str, place: Path | str) -> Iterator[None]:
+    """Turn an OSError inside into a StoreError that says what could not be done, where (a path, or the
+    address of an object), and what helps."""
     try:
         yield
     except OSError as error:
         raise StoreError(
-            f"cannot {doing} {path}: {error.strerror or error}; "
-            "the store needs a writable folder with free space: mend it, or name another one with --store DIR"
+            f"cannot {doing} {place}: {error.strerror or error}; the store needs "
+            f"{_BUCKET if '://' in str(place) else _FOLDER}: mend it, or name another one with --store DIR"
         ) from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from ablator.contracts.reading import read_file
 from ablator.errors import StoreError
 from ablator.results.durable import canonical_json, explained, make_directory, sync_directory
+from ablator.results.files import Files
 
 _MOST_BYTES = 256 * 2**20
 
@@ -30,23 +31,27 @@ class Sample:
 
 
 class Journal:
-    """An append-only file with one JSON object a line. A line that a crash cut short was never
-    acknowledged, and is dropped; any other damage is refused by name."""
+    """What a search drew, in a file with one JSON object a line, to which lines are added. One run at a time
+    does (`scheduling/sweep.py` takes a lease for it); any number of others read it meanwhile. A line that a
+    crash cut short was never acknowledged, and is dropped; any other damage is refused by name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def name(self) -> str:
+        """Of the search, among all of the store."""
+        return self.path.stem
+
     def append(self, sample: Sample) -> None:
         """Add one sample; durable once this returns. Raises StoreError."""
-        body = {"sample": sample.sample, "point": sample.point, "identities": list(sample.identities)}
-        line = canonical_json({**body, "crc32": zlib.crc32(canonical_json(body))}) + b"\n"
         with explained("write the search journal", self.path):
             make_directory(self.path.parent)
             fresh = not self.path.exists()
             with open(self.path, "ab+") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 _cut_torn_line(file.fileno())
-                file.write(line)
+                file.write(_line(sample) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
             if fresh:
@@ -66,30 +71,78 @@ class Journal:
             raise StoreError(f"cannot read the search journal {self.path}: {error.strerror}") from error
         samples: dict[int, Sample] = {}
         for number, line in enumerate(content.split(b"\n")[:-1], start=1):
-            sample = self._parse(line, number)
+            where = f"{self.path}, line {number}"
+            sample = _parsed(line, where)
             if sample.sample in samples:
-                raise self._damage(number, f"sample {sample.sample} is there twice")
+                raise _damage(where, f"sample {sample.sample} is there twice")
             samples[sample.sample] = sample
         return list(samples.values())
 
-    def _parse(self, line: bytes, number: int) -> Sample:
-        try:
-            data = json.loads(line)
-            crc32 = data.pop("crc32")
-            sample = Sample(**{**data, "identities": tuple(data["identities"])})
-            if not _is_sound(sample):
-                raise TypeError("a value is of another type")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise self._damage(number, "it is not a sample") from error
-        if crc32 != zlib.crc32(canonical_json(data)):
-            raise self._damage(number, "it does not match its checksum")
-        return sample
 
-    def _damage(self, number: int, why: str) -> StoreError:
-        return StoreError(
-            f"damaged search journal {self.path}, line {number}: {why}. Remove that file and run again: the "
-            "search starts anew, and what the ledger holds is not trained again"
-        )
+class ObjectJournal(Journal):
+    """The same in an object store, which cannot append: an object FOLDER/NUMBER.json for every sample. What
+    was read once is kept, as no sample ever changes."""
+
+    def __init__(self, files: Files, folder: str) -> None:
+        super().__init__(Path(folder))
+        self._files = files
+        self._folder = folder
+        self._known: dict[str, Sample] = {}
+
+    @property
+    def name(self) -> str:
+        """As of Journal."""
+        return self._folder.rpartition("/")[2]
+
+    def append(self, sample: Sample) -> None:
+        """As of Journal."""
+        name = f"{self._folder}/{sample.sample:06d}.json"
+        with explained("write the search journal", self._files.at(name)):
+            self._files.write(name, _line(sample))
+
+    def size(self) -> int:
+        """As of Journal: samples."""
+        return len(self._names())
+
+    def read(self) -> list[Sample]:
+        """As of Journal."""
+        names = self._names()
+        with explained("read the search journal", self._files.at(self._folder)):
+            for name, content in self._files.read_all([n for n in names if n not in self._known]):
+                if isinstance(content, OSError):
+                    raise content
+                self._known[name] = _parsed(content, self._files.at(name))
+        return [self._known[name] for name in names if name in self._known]
+
+    def _names(self) -> list[str]:
+        with explained("list the search journal", self._files.at(self._folder)):
+            return sorted(self._files.names(self._folder))
+
+
+def _line(sample: Sample) -> bytes:
+    body = {"sample": sample.sample, "point": sample.point, "identities": list(sample.identities)}
+    return canonical_json({**body, "crc32": zlib.crc32(canonical_json(body))})
+
+
+def _parsed(line: bytes, where: str) -> Sample:
+    try:
+        data = json.loads(line)
+        crc32 = data.pop("crc32")
+        sample = Sample(**{**data, "identities": tuple(data["identities"])})
+        if not _is_sound(sample):
+            raise TypeError("a value is of another type")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _damage(where, "it is not a sample") from error
+    if crc32 != zlib.crc32(canonical_json(data)):
+        raise _damage(where, "it does not match its checksum")
+    return sample
+
+
+def _damage(where: str, why: str) -> StoreError:
+    return StoreError(
+        f"damaged search journal {where}: {why}. Remove that file and run again: the search starts anew, and "
+        "what the ledger holds is not trained again"
+    )
 
 
 def _is_sound(sample: Sample) -> bool:

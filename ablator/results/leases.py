@@ -1,6 +1,7 @@
 """Leases: which trials a run is training at this moment, for other runs that share the store.
 
-    leases/IDENTITY            the owner of one trial's lease
+    leases/IDENTITY            the owner of one trial's lease, in a folder
+    claims/IDENTITY.OWNER      the same in an object store; how each is taken, `claims.py` says
     leases/owners/OWNER.json   the process that owns leases: where it is, and a count that it raises
 
 A lease saves work and protects nothing: the ledger takes the first record of a trial and only the first,
@@ -14,19 +15,19 @@ table says it; elsewhere its count must have changed within EXPIRY seconds of th
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ablator.results.durable import canonical_json, explained, link, make_directory, replace, write_beside
+from ablator.errors import StoreError
+from ablator.results.durable import canonical_json, explained
+from ablator.results.files import Spot
 from ablator.results.store import Store, checked_name
 
 EXPIRY = 60.0
@@ -40,8 +41,8 @@ class Leases:
     of life until then."""
 
     def __init__(self, store: Store, *, expiry: float = EXPIRY) -> None:
-        self._root = store.root / "leases"
-        self._owners = self._root / "owners"
+        self._store = store
+        self._claims = store.claims
         self._expiry = expiry
         self._owner = uuid.uuid4().hex
         self._mine: set[str] = set()
@@ -63,77 +64,34 @@ class Leases:
         for name in list(self._mine):
             self.give_back(name)
         with contextlib.suppress(OSError):
-            self._own_file().unlink(missing_ok=True)
+            spot = self._own()
+            spot.files.remove(spot.name)
 
     def take(self, name: str) -> bool:
         """Whether this process has the lease `name` (a trial's identity, say), having taken it if it was free
         or its owner is gone. Raises StoreError where the store cannot be written."""
-        path = self._path(name)
-        with explained("take a lease in", self._root):
+        checked_name(name, "lease")
+        with explained("take a lease in", self._store.files.at("leases")):
             if not self._beats:
-                make_directory(self._root)
-                make_directory(self._owners)
                 self._beat()
-            if name in self._mine or self._place(path):
+            if name in self._mine or self._claims.take(name, self._owner, self._lives):
                 self._mine.add(name)
                 return True
-            owner = _owner_of(path)
-            if owner is not None and self._lives(owner):
-                return False
-            with self._locked():
-                # Somebody else may have taken it over since.
-                if _owner_of(path) != owner:
-                    return False
-                replace(path, self._owner.encode(), synced=False)
-            self._mine.add(name)
-            return True
+        return False
 
     def give_back(self, name: str) -> None:
         """End a lease of this process; nothing happens where it has it no more."""
         if name not in self._mine:
             return
         self._mine.discard(name)
-        path = self._path(name)
         with contextlib.suppress(OSError):
-            if _owner_of(path) == self._owner:
-                path.unlink(missing_ok=True)
+            self._claims.give_back(name, self._owner)
 
     def holder(self, name: str) -> str:
         """Who has a lease, in words; empty where nobody has."""
-        owner = _owner_of(self._path(name))
-        said = None if owner is None else _read(self._owners / f"{owner}.json")
+        owner = self._claims.holder(checked_name(name, "lease"))
+        said = None if owner is None else self._said(owner)
         return "" if said is None else f"process {said['pid']} on {said['host']}"
-
-    # ---- files
-
-    def _path(self, name: str) -> Path:
-        return self._root / checked_name(name, "lease")
-
-    def _own_file(self) -> Path:
-        return self._owners / f"{self._owner}.json"
-
-    def _place(self, path: Path) -> bool:
-        """Put this owner's name there, if nothing is there."""
-        temporary = write_beside(path, self._owner.encode(), synced=False)
-        try:
-            placed = link(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        if placed is not None:
-            return placed
-        with self._locked():
-            if path.exists():
-                return False
-            replace(path, self._owner.encode(), synced=False)
-            return True
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with open(self._root / ".lock", "ab") as lock:
-            # Where the filesystem has no locks two runs may both take a lease, and train a trial twice.
-            with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     # ---- signs of life
 
@@ -154,10 +112,12 @@ class Leases:
             "born": _born(os.getpid()),
             "beats": self._beats,
         }
-        replace(self._own_file(), canonical_json(said), synced=False)
+        spot = self._own()
+        # Said again soon, and a run that trains does not wait for it.
+        spot.files.write(spot.name, canonical_json(said), synced=False, patience=0.0)
 
     def _lives(self, owner: str) -> bool:
-        said = _read(self._owners / f"{owner}.json")
+        said = self._said(owner)
         if said is None:
             return False
         if said["machine"] == _machine():
@@ -169,18 +129,24 @@ class Leases:
             return True
         return now - since < self._expiry
 
+    def _own(self) -> Spot:
+        return self._store.owner(self._owner)
 
-def _owner_of(path: Path) -> str | None:
+    def _said(self, owner: str) -> dict[str, Any] | None:
+        """What an owner says of itself; None where it says nothing that can be read, as one that is gone."""
+        try:
+            spot = self._store.owner(owner)
+        except StoreError:  # no owner has such a name
+            return None
+        try:
+            return _parsed(spot.files.read(spot.name))
+        except FileNotFoundError:
+            return None
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
     try:
-        return path.read_text(encoding="ascii")
-    except (FileNotFoundError, UnicodeDecodeError):
-        return None
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """What an owner says of itself; None where it says nothing that can be read, as one that is gone."""
-    try:
-        said = json.loads(path.read_bytes())
+        said = json.loads(content)
         return {
             "host": str(said["host"]),
             "machine": str(said["machine"]),
@@ -188,7 +154,7 @@ def _read(path: Path) -> dict[str, Any] | None:
             "born": str(said["born"]),
             "beats": int(said["beats"]),
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ablator.contracts.record import Record
 from ablator.errors import StoreError, TrackingError, UserError
 from ablator.results import runs
+from ablator.results.leases import Leases
 from ablator.results.live_runs import LIVE, Curve, LiveNotes, Row
 from ablator.results.outbox import REPORT, Outbox
 
@@ -47,6 +48,7 @@ class Sender:
         self._study = outbox.folder.name
         self._client: MlflowClient | None = None
         self._lock: IO[bytes] | None = None
+        self._leases: Leases | None = None
         self._experiment = ""
         self._parent: str | None = None
         self.live = LiveNotes(outbox)
@@ -82,6 +84,9 @@ class Sender:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+        if self._leases is not None:
+            self._leases.__exit__(None, None, None)
+            self._leases = None
 
     def send(self, name: str, *, maybe_sent: bool) -> None:
         """Send one entry of the outbox and let go of it; without an entry, remove what is left of a live
@@ -113,6 +118,7 @@ class Sender:
         client = self._connected()
         record = self._record(identity, entry)
         tags = runs.tags(self.outbox.store, self._study, entry, record)
+        maybe_sent = maybe_sent or self._shared
         found = self._find(identity, entry["version"]) if maybe_sent else []
         if found:
             run = found[0]
@@ -261,8 +267,32 @@ class Sender:
         except OSError as error:
             file.close()
             raise BusyError("another ablator is writing to MLflow; waiting for it") from error
+        if self._shared:
+            try:
+                self._take_lease()
+            except BaseException:
+                file.close()
+                raise
         self._lock = file
         self.outbox.reload()
+
+    @property
+    def _shared(self) -> bool:
+        """Whether other machines send the same to the same MLflow, without a folder in common that would say
+        what they have sent."""
+        return self.outbox.store.remote and self.outbox.target.folder != "store"
+
+    def _take_lease(self) -> None:
+        leases = Leases(self.outbox.store).__enter__()
+        try:
+            taken = leases.take(f"mlflow-{self.outbox.target.folder}")
+        except BaseException:
+            leases.__exit__(None, None, None)
+            raise
+        if not taken:
+            leases.__exit__(None, None, None)
+            raise BusyError("another machine is writing to MLflow; waiting for it")
+        self._leases = leases
 
 
 def is_refusal(error: Exception) -> bool:

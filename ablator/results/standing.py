@@ -12,11 +12,11 @@ import json
 import os
 import socket
 import time
-from pathlib import Path
 from typing import Any
 
 from ablator.contracts.secrets import scrubbed_plain
-from ablator.results.durable import canonical_json, replace
+from ablator.results.durable import canonical_json
+from ablator.results.files import Spot
 
 FORMAT = 1
 STALE_SECONDS = 120.0
@@ -88,19 +88,18 @@ def own_name() -> tuple[str, int]:
     return socket.gethostname(), os.getpid()
 
 
-def write_standing(path: Path, standing: Standing) -> None:
-    """Say it at `path`, whole or not at all. Nothing happens where it cannot be written: no run is lost
+def write_standing(spot: Spot, standing: Standing) -> None:
+    """Say it there, whole or not at all. Nothing happens where it cannot be written: no run is lost
     because nobody can watch it."""
     with contextlib.suppress(OSError):
-        path.parent.mkdir(exist_ok=True)
         said = scrubbed_plain({"format": FORMAT, **dataclasses.asdict(standing)})
-        replace(path, canonical_json(said), synced=False)
+        spot.files.write(spot.name, canonical_json(said), synced=False, patience=0.0)
 
 
-def read_standing(path: Path) -> Standing | None:
-    """What is said at `path`; None where nothing is, or nothing that this version understands."""
+def read_standing(spot: Spot) -> Standing | None:
+    """What is said there; None where nothing is, or nothing that this version understands."""
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
+        found: dict[str, Any] = json.loads(spot.files.read(spot.name))
         if found.pop("format") != FORMAT:
             return None
         running = tuple(RunningTrial(**trial) for trial in found.pop("running"))
@@ -109,9 +108,9 @@ def read_standing(path: Path) -> Standing | None:
         return None
 
 
-def remove_standing(path: Path) -> None:
-    """Take back what this process said at `path`; what another one says there stays."""
-    said = read_standing(path)
+def remove_standing(spot: Spot) -> None:
+    """Take back what this process said there; what another one says stays."""
+    said = read_standing(spot)
     if said is not None and (said.host, said.pid) == own_name():
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
+            spot.files.remove(spot.name)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+
+from ablator.results.store import Store
 
 _CLAIM_S = 0.02
 """Between two looks for a free slot."""
@@ -19,20 +20,20 @@ _QUIET_S = 1.0
 
 
 class TrialProxy(tune.Trainable):  # type: ignore[misc]
-    """`config`: `trial`, the identity. `slots`, `tickets` (folder) and `metric` come once with the class."""
+    """`config`: `trial`, the identity. `slots`, `store` (its address) and `metric` come with the class."""
 
     def setup(
         self,
         config: dict[str, Any],
         slots: list[Any],
-        tickets: str,
+        store: str,
         metric: str,
         every_epoch: bool,
         worst: float,
     ) -> None:
         """Called once per actor by Tune."""
         self._slots = slots
-        self._tickets = Path(tickets)
+        self._store = Store(store)
         self._metric = metric
         self._every_epoch = every_epoch
         self._worst = worst
@@ -93,7 +94,8 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
         return None if answer is None else list(answer)
 
     def _claim(self, attempts: int) -> int:
-        ticket = json.loads((self._tickets / f"{self._identity}.json").read_text())
+        spot = self._store.ticket(self._identity)
+        ticket = json.loads(spot.files.read(spot.name))
         while True:
             answers = []
             for number, slot in enumerate(self._slots):

@@ -12,6 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
@@ -19,6 +20,7 @@ from ray.tune.search import Searcher
 from ablator.contracts.events import Event, OnEvent, Ticket
 from ablator.contracts.record import Record
 from ablator.contracts.settings import as_plain
+from ablator.results.durable import explained
 from ablator.results.leases import Leases
 from ablator.results.store import Store
 
@@ -127,8 +129,9 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self._waiting[ticket.identity] = [source]
         if source is not None:
             self.asked[ticket.identity] = source
-        path = self._store.tickets / f"{ticket.identity}.json"
-        path.write_text(json.dumps(as_plain(ticket)))
+        spot = self._store.ticket(ticket.identity)
+        with explained("write the ticket", str(spot)):
+            spot.files.write(spot.name, json.dumps(as_plain(ticket)).encode(), synced=False)
         self._live[trial_id] = ticket
         return {"trial": ticket.identity}
 
@@ -165,7 +168,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             return False
         # Another run may have finished it between the plan, or the source's question, and now.
         record = self._known(ticket.identity)
-        trained_for_weights = ticket.keep_weights and not self._store.weights(ticket.identity).exists()
+        trained_for_weights = ticket.keep_weights and not self._has_weights(ticket.identity)
         if record is None or record.status == "failed" or trained_for_weights:
             return True
         self._leases.give_back(ticket.identity)
@@ -192,6 +195,9 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             self.answers.append((source, record.status))
             source.tell(record)
         self._tell_finished(ticket, record)
+
+    def _has_weights(self, identity: str) -> bool:
+        return self._store.has(self._store.weights(identity))
 
     def _known(self, identity: str) -> Record | None:
         record = self._store.ledger.get(identity)
@@ -221,7 +227,9 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         for source in answered if trained_for is None else (trained_for, *answered):
             source.tell(record)
         self.answers += [(source, record.status) for source in answered]
-        (self._store.tickets / f"{ticket.identity}.json").unlink(missing_ok=True)
+        spot = self._store.ticket(ticket.identity)
+        with suppress(OSError):  # nobody asks for the ticket of a finished trial
+            spot.files.remove(spot.name)
         self._leases.give_back(ticket.identity)
         self._tell_finished(ticket, record)
 

@@ -51,7 +51,7 @@ class OptunaSource:
     ) -> None:
         self._plan = plan
         self._journal = journal
-        self.alone = f"search-{journal.path.stem}"
+        self.alone = f"search-{journal.name}"
         self._metric = metric
         self._again = deque(journal.read()[: plan.samples])
         self._drawn = len(self._again)

@@ -21,6 +21,7 @@ from ray.train.torch import TorchTrainer
 
 from ablator.scheduling.actors import is_dead
 from ablator.scheduling.inbox import Inbox
+from ablator.scheduling.scratch import Scratch
 from ablator.worker.execution import SlotSettings
 
 _LOOK_S = 1.0
@@ -100,7 +101,7 @@ class Slot(Inbox):
             ),
             run_config=RunConfig(
                 name=name,
-                storage_path=self._scratch,
+                **self._scratch.options,
                 failure_config=FailureConfig(max_failures=_DEATHS_PER_LIFE),
             ),
         )
@@ -113,7 +114,7 @@ def start_slots(
     *,
     lockstep: bool,
     max_attempts: int,
-    scratch: str,
+    scratch: Scratch,
     api: str = "",
 ) -> list[Any]:
     """Actor handles of `count` slots, starting. `scratch` is where Ray Train keeps its own files. `api` is

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Collection, Sequence
@@ -25,6 +23,7 @@ from ablator.scheduling.cluster import Resources, cluster, shape_on, slots_for
 from ablator.scheduling.proxy import TrialProxy
 from ablator.scheduling.queue import Source, TrialQueue
 from ablator.scheduling.reservations import given_back
+from ablator.scheduling.scratch import Scratch, scratch
 from ablator.scheduling.slot import start_slots
 from ablator.worker.execution import Execution, SlotSettings
 from ablator.worker.trial import failed_record, pruned_record
@@ -35,7 +34,6 @@ _MAX_ATTEMPTS = 4
 _PROXY_RETRIES = 3
 _HEAD = "node:__internal_head__"
 """A resource of 1.0 that the head node of every Ray cluster has."""
-_STALE_S = 7 * 24 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,20 +119,16 @@ def _take_searches(phases: Sequence[Phase], leases: Leases) -> None:
 def _run(
     phases: Sequence[Phase], leases: Leases, store: Store, settings: SweepSettings, on_event: OnEvent
 ) -> SweepOutcome:
-    with cluster(settings.resources) as there:
+    with cluster(settings.resources) as there, scratch(store, joined=there.joined) as place:
         count = slots_for(settings.resources, there, max(phase.width for phase in phases))
         shape = shape_on(settings.resources, there)
-        scratch = _scratch(store)
-        store.tickets.mkdir(exist_ok=True)
         slots = start_slots(
             count,
             shape,
-            SlotSettings(
-                store=str(store.root), execution=settings.execution, threads=max(1, int(shape.cpus))
-            ),
+            SlotSettings(store=store.uri, execution=settings.execution, threads=max(1, int(shape.cpus))),
             lockstep=any(phase.stop is not None for phase in phases),
             max_attempts=_MAX_ATTEMPTS,
-            scratch=scratch,
+            scratch=place,
             api=there.api,
         )
         on_event(Event(kind="slots", slot=count, text="joined" if there.joined else "started"))
@@ -146,8 +140,7 @@ def _run(
                     queue = _queue(phase, done.statuses, store, count, on_event, outcomes, leases)
                     if queue.exhausted:
                         continue
-                    place = f"{scratch}/{number}"
-                    _tune(queue, slots, phase, store=store, on_event=on_event, scratch=place)
+                    _tune(queue, slots, phase, store=store, on_event=on_event, place=place.below(str(number)))
                     if queue.error is not None:
                         raise queue.error
                     done.asked.update(queue.asked)
@@ -155,7 +148,6 @@ def _run(
                     done.elsewhere.update(queue.elsewhere)
         finally:
             _close(slots)
-            shutil.rmtree(scratch, ignore_errors=True)
         return done
 
 
@@ -183,17 +175,6 @@ def _queue(
     )
 
 
-def _scratch(store: Store) -> str:
-    """A folder for Ray's own files, on the storage that all nodes share; old ones of runs that were
-    killed are removed."""
-    place = store.root / "scratch"
-    place.mkdir(exist_ok=True)
-    for old in place.iterdir():
-        if time.time() - old.stat().st_mtime > _STALE_S:
-            shutil.rmtree(old, ignore_errors=True)
-    return tempfile.mkdtemp(dir=place)
-
-
 def _tune(
     queue: TrialQueue,
     slots: list[Any],
@@ -201,7 +182,7 @@ def _tune(
     *,
     store: Store,
     on_event: OnEvent,
-    scratch: str,
+    place: Scratch,
 ) -> None:
     worst = float("-inf") if phase.mode == "max" else float("inf")
     # One follower more than there are slots, so that a slot never waits for one. Tune keeps a finished
@@ -215,7 +196,7 @@ def _tune(
     proxy = tune.with_parameters(
         TrialProxy,
         slots=slots,
-        tickets=str(store.tickets),
+        store=store.uri,
         metric=phase.metric,
         every_epoch=phase.stop is not None,
         worst=worst,
@@ -223,7 +204,7 @@ def _tune(
     with warnings.catch_warnings():
         # Ray's own remarks on its own interfaces; a user can do nothing about them.
         warnings.simplefilter("ignore")
-        tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(proxy, {"cpu": 0.001, _HEAD: share}),
             tune_config=tune.TuneConfig(
                 metric=phase.metric,
@@ -236,13 +217,19 @@ def _tune(
             ),
             run_config=tune.RunConfig(
                 name="sweep",
-                storage_path=scratch,
+                **place.options,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=_PROXY_RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[_Relay(queue, on_event)],
             ),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except Exception:
+            # A Tune that never saw a trial stumbles over its own files; why it saw none is what counts.
+            if queue.error is None:
+                raise
 
 
 def _scheduler(stop: EarlyStop | None, spared: Collection[str]) -> TrialScheduler:
@@ -371,7 +358,7 @@ class _Outcomes:
         curve = {k: float(v) for k, v in flat.items() if k != "epochs"}
         record = pruned_record(ticket, curve, started=time.time() - float(result.get("time_total_s", 0)))
         self._store.ledger.commit(record)
-        shutil.rmtree(self._store.checkpoints(ticket.identity), ignore_errors=True)
+        self._store.remove(self._store.checkpoints(ticket.identity))
         return self._store.ledger.get(ticket.identity) or record
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from ablator.contracts.archives import check_archive
+from ablator.contracts.depot import Depot
 from ablator.contracts.protocols import World
 from ablator.errors import StoreError
 
@@ -33,9 +34,16 @@ class Saver:
     """When and where one trial's state is kept: rank 0 reads and writes, every worker gets what it read."""
 
     def __init__(
-        self, path: Path | None, tag: str, seconds: float, world: World, device: torch.device
+        self,
+        path: Path | None,
+        tag: str,
+        seconds: float,
+        world: World,
+        device: torch.device,
+        depot: Depot | None = None,
     ) -> None:
         self.path = path
+        self._depot = depot
         self._tag, self._seconds, self._world, self._device = tag, seconds, world, device
         self._last = time.monotonic()
 
@@ -52,6 +60,8 @@ class Saver:
         """`save` under the trial's tag."""
         assert self.path is not None
         save(self.path, self._tag, state)
+        if self._depot is not None:
+            self._depot.publish(self.path)
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -60,17 +70,22 @@ class Saver:
         if self.path is None:
             return None
         if self._world.size == 1:
-            return load(self.path, self._tag)
+            return self._fetched(self.path)
         held: list[Any] = [None, None]
         if self._world.rank == 0:
             try:
-                held[0] = load(self.path, self._tag)
+                held[0] = self._fetched(self.path)
             except StoreError as error:
                 held[1] = str(error)
         dist.broadcast_object_list(held, src=0, device=self._device)
         if held[1] is not None:
             raise StoreError(held[1])
         return dict(held[0]) if held[0] is not None else None
+
+    def _fetched(self, path: Path) -> dict[str, Any] | None:
+        if self._depot is not None:
+            self._depot.bring(path)
+        return load(path, self._tag)
 
 
 def save(path: Path, tag: str, state: dict[str, Any]) -> None:

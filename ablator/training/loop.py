@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from ablator.contracts.depot import Depot
 from ablator.contracts.protocols import Batches, OnProgress, Outcome, Progress, Task, World
 from ablator.contracts.train import TrainSettings
 from ablator.errors import StoreError
@@ -40,6 +41,7 @@ def train(
     device: torch.device,
     world: World = _ALONE,
     checkpoint: Path | None = None,
+    depot: Depot | None = None,
     tag: str = "",
     checkpoint_seconds: float = 60.0,
     compile: bool = False,
@@ -51,8 +53,8 @@ def train(
     `batches` gives micro-batches of `batching.micro_batch_size(settings, world)` images. With `checkpoint`,
     the state is written there at the end of every epoch, and within it once `checkpoint_seconds` have passed
     since the last time; where the file exists, the trial goes on from it, bit for bit on CPU as if it had
-    never stopped. `tag` names the trial in the file. Where `world.size` > 1 the process group is initialised
-    already.
+    never stopped. `depot` takes it to where other machines find it, and brings it from there; `tag` names the
+    trial in the file. Where `world.size` > 1 the process group is initialised already.
 
     `resident_bytes` of `device` are taken by what outlives the trial, such as the data set's images, and are
     left out of its peak memory.
@@ -76,7 +78,7 @@ def train(
         world=world,
         compile=compile,
     )
-    saver = checkpoints.Saver(checkpoint, tag, checkpoint_seconds, world, device)
+    saver = checkpoints.Saver(checkpoint, tag, checkpoint_seconds, world, device, depot)
     cost = CostMeter(device, world, resident_bytes)
     return _Trial(stepper, task, batches, settings, steps, device, world, saver, cost, on_progress).run()
 

@@ -27,7 +27,7 @@ class SlotSettings:
     """What a slot's workers must know once."""
 
     store: str
-    """Root of the store; every machine of the cluster sees it under this path."""
+    """The store: a path under which every machine of the cluster sees it, or its address."""
     execution: Execution
     threads: int
     """Torch threads per worker."""

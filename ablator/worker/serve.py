@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -44,7 +43,7 @@ def serve(config: dict[str, Any]) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     worker = ray.get_runtime_context().get_actor_id()
-    runner = TrialRunner(Store(Path(settings.store)), settings.execution, world=world, device=device)
+    runner = TrialRunner(Store(settings.store), settings.execution, world=world, device=device)
     for _ in range(settings.trials_per_life):
         taken = share(lambda: ray.get(inbox.take.remote(worker)))
         if taken is None:

@@ -26,7 +26,7 @@ def trial_weights(spec: TrialSpec, ticket: Ticket, store: Store) -> TrialWeights
         return None
     study, label = ticket.start_study, ticket.start_label
     trial = start_text(study, label, spec.seed) if study else f"the trial {identity[:12]}"
-    state = kept_weights(store.weights(identity), identity, _METRIC)
+    state = kept_weights(store.bring(store.weights(identity)), identity, _METRIC)
     if state is None:
         raise WeightsError(f"it starts from {trial}, which {_became(identity, store)}")
     if study:
@@ -41,7 +41,8 @@ def _became(identity: str, store: Store) -> str:
     if record is None:
         return "is not trained; run again"
     if record.status == "completed":
-        return f"left no weights at {store.weights(identity)}; run again to train it once more for them"
+        place = store.at(store.weights(identity))
+        return f"left no weights at {place}; run again to train it once more for them"
     if record.error is None:
         return f"was {record.status} before its end; run again"
     why = record.error.strip().splitlines()[-1]

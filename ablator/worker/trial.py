@@ -6,9 +6,9 @@ import dataclasses
 import gc
 import os
 import platform
-import shutil
 import time
 import traceback
+from contextlib import suppress
 
 import torch
 
@@ -21,7 +21,7 @@ from ablator.contracts.protocols import Batches, DataInfo, OnProgress, World
 from ablator.contracts.record import Record
 from ablator.contracts.secrets import scrubbed
 from ablator.data.loading import Loader, load
-from ablator.errors import UserError
+from ablator.errors import StoreError, UserError
 from ablator.objectives.features import forget_networks
 from ablator.plan.plugins import bring
 from ablator.plan.spec import TrialSpec
@@ -32,6 +32,7 @@ from ablator.training.batching import micro_batch_size
 from ablator.training.features import FeatureBatches, pass_size_of
 from ablator.training.kept import keep_weights
 from ablator.training.loop import train
+from ablator.worker.depot import CheckpointDepot
 from ablator.worker.execution import Execution
 from ablator.worker.starting import trial_weights
 from ablator.worker.watchdog import Watchdog, stalled_text, stalls
@@ -80,13 +81,11 @@ class TrialRunner:
             keep = self.execution.keep_weights or ticket.keep_weights
             if keep and record.status == "completed" and spec.trains:
                 # Before the commit: a trial that has its record has its weights as well.
-                keep_weights(
-                    self.store.checkpoint(ticket.identity),
-                    self.store.weights(ticket.identity),
-                    ticket.identity,
-                )
+                weights = self.store.weights(ticket.identity)
+                keep_weights(self.store.checkpoint(ticket.identity), weights, ticket.identity)
+                self.store.publish(weights)
             self.store.ledger.commit(record)
-            shutil.rmtree(self.store.checkpoints(ticket.identity), ignore_errors=True)
+            self._forget_checkpoints(ticket.identity)
         return record
 
     def answer(self, ticket: Ticket) -> Record | None:
@@ -94,7 +93,12 @@ class TrialRunner:
         record = self.store.ledger.get(ticket.identity)
         if record is None or record.status != "completed" or not ticket.keep_weights:
             return record
-        return record if self.store.weights(ticket.identity).exists() else None
+        return record if self.store.has(self.store.weights(ticket.identity)) else None
+
+    def _forget_checkpoints(self, identity: str) -> None:
+        # The trial has its record: what is left of it here harms nobody.
+        with suppress(StoreError):
+            self.store.remove(self.store.checkpoints(identity))
 
     def _train(
         self, ticket: Ticket, *, attempts: int, started: float, on_progress: OnProgress
@@ -126,6 +130,7 @@ class TrialRunner:
         self._forget_compiled(spec)
         assembly = assemble(spec, images.info, start)
         batches = watchdog.batches(images)
+        depot = CheckpointDepot(self.store)
         if assembly.heads is not None:
             batches = self._features(spec, assembly, batches, watchdog)
         outcome = train(
@@ -138,6 +143,7 @@ class TrialRunner:
             device=self.device,
             world=self.world,
             checkpoint=self.store.checkpoint(ticket.identity),
+            depot=depot,
             checkpoint_seconds=self.execution.checkpoint_seconds,
             tag=ticket.identity,
             compile=self.execution.compile,
@@ -154,7 +160,7 @@ class TrialRunner:
             curves=outcome.curves,
             cost=outcome.cost,
             size=size.as_dict(),
-            notes=(*assembly.notes, *batches.notes()),
+            notes=(*assembly.notes, *batches.notes(), *depot.notes()),
             error=outcome.error,
             attempts=attempts,
             versions=self._versions,

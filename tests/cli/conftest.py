@@ -77,11 +77,27 @@ def fill(study: Path, tmp_path: Path) -> Callable[..., Path]:
 
     def make(changes: dict[tuple[str, int], dict[str, Any] | None] | None = None) -> Path:
         folder = tmp_path / "store"
-        store = Store.open(folder)
-        for trial in api.plan(study, profile="laptop").trials:
-            change = (changes or {}).get((trial.label, trial.seed), {})
-            if change is not None:
-                store.ledger.commit(record_of(trial, **change))
+        fill_store(Store.open(folder), study, changes)
         return folder
+
+    return make
+
+
+def fill_store(
+    store: Store, study: Path, changes: dict[tuple[str, int], dict[str, Any] | None] | None
+) -> None:
+    for trial in api.plan(study, profile="laptop").trials:
+        change = (changes or {}).get((trial.label, trial.seed), {})
+        if change is not None:
+            store.ledger.commit(record_of(trial, **change))
+
+
+@pytest.fixture
+def fill_s3(study: Path, s3_store: str) -> Callable[[], str]:
+    """The same in an object store; returns its address."""
+
+    def make() -> str:
+        fill_store(Store.open(s3_store), study, None)
+        return s3_store
 
     return make

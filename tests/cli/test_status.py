@@ -156,8 +156,8 @@ def test_without_a_driver_that_says_it_tickets_tell_what_runs(
     store = fill(HALF)
     trial = next(t for t in plan.trials if (t.label, t.seed) == ("n = 4", 0))
     ticket = Ticket(identity=trial.identity, spec={}, label=trial.label, seed=trial.seed)
-    Store(store).tickets.mkdir()
-    (Store(store).tickets / f"{trial.identity}.json").write_text(json.dumps(as_plain(ticket)))
+    spot = Store(store).ticket(trial.identity)
+    spot.files.write(spot.name, json.dumps(as_plain(ticket)).encode())
     text = status(ablator, study, store).stdout
     assert "no run says how it stands; tickets are out for n = 4 · seed 0" in text
     assert last_json(status(ablator, study, store, "--json"))["running"] == [{"label": "n = 4", "seed": 0}]
@@ -199,7 +199,7 @@ def test_watching_follows_the_run_to_its_end(
 
     def meanwhile(seconds: float) -> None:
         fill()
-        Store(store).live("tiny", "laptop").unlink()
+        (store / "live" / "tiny-laptop.json").unlink()
 
     monkeypatch.setattr("ablator.cli.states.time.sleep", meanwhile)
     text = status(ablator, study, store, "-w").stdout

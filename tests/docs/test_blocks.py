@@ -33,6 +33,9 @@ _NOT_RUN = {
     "ablator run experiments/ ": "tests/cli/test_folder.py runs a folder",
     "ablator run experiments/moto_n.yaml --set data.root=/data/imagenet": "needs ImageNet and a GPU",
     "ablator run experiments/moto_n.yaml --profile laptop --mlflow http": "tests/results sends to a server",
+    "ablator run experiments/moto_n.yaml --profile laptop --store s3": "needs a bucket; tests/scheduling "
+    "runs over one",
+    "ablator status experiments/moto_n.yaml --profile laptop --store s3": "needs a bucket",
     "ablator figures docs/figures.yaml --profile laptop": "measures twelve models; tests/analysis draws two",
     "ablator status experiments/moto_norm.yaml": "watches a run; tests/cli/test_status.py follows one",
     "ablator diff ": "needs an older report; tests/cli/test_diff.py compares two",
@@ -107,6 +110,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document = yaml.safe_load(profile.read_text(encoding="utf-8"))
     document["set"]["train"] |= {"epochs": 1, "warmup_epochs": 0}
     document["set"]["data"]["fraction"] = 0.1
+    document |= {"seeds": 1, "samples": 4}
     profile.write_text(yaml.safe_dump(document), encoding="utf-8")
     rng = np.random.default_rng(0)
     for kind, low in (("dark", 0), ("light", 128)):

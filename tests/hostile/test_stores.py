@@ -92,7 +92,7 @@ def test_a_hostile_record_is_named_as_damaged(content: bytes, said: str, store: 
     with pytest.raises(StoreError, match="damaged record") as caught:
         store.ledger.load([ID])
     assert said in str(caught.value)
-    assert [path.name for path in store.ledger.repair()] == [f"{ID}.1.json"]
+    assert [Path(place).name for place in store.ledger.repair()] == [f"{ID}.1.json"]
     assert store.ledger.get(ID) is None
 
 

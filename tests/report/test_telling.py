@@ -77,7 +77,7 @@ def test_the_end_of_an_interrupted_run_takes_it_back_as_well(planned: Planned, s
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert not store.live("s", "paper").exists()
+    assert read_standing(store.live("s", "paper")) is None
 
 
 def test_each_study_has_its_own_trials_by_its_own_labels(planned: Planned, store: Store) -> None:
@@ -96,8 +96,8 @@ def test_each_study_has_its_own_trials_by_its_own_labels(planned: Planned, store
         assert labels == [["base", "s · eight"], ["DeiT", "four", "s · eight"]]
         assert {said(store, name).studies for name in ("one", "other")} == {2}
         assert {said(store, name).done for name in ("one", "other")} == {1}
-    assert not store.live("one", "paper").exists()
-    assert not store.live("other", "paper").exists()
+    assert read_standing(store.live("one", "paper")) is None
+    assert read_standing(store.live("other", "paper")) is None
 
 
 def test_what_a_search_drew_belongs_to_its_study(planned: Planned, store: Store) -> None:

@@ -28,15 +28,16 @@ with Leases(Store(sys.argv[1])) as leases:
 """
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(tmp_path / "store")
+@pytest.fixture(params=["folder", "object store"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    named = tmp_path / "store" if request.param == "folder" else request.getfixturevalue("s3_store")
+    return Store.open(named)
 
 
 def hold(store: Store) -> subprocess.Popen[str]:
     """A process that has the lease."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(store.root), NAME], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, store.uri, NAME], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     with process.stdout as said:
@@ -61,9 +62,8 @@ def test_a_lease_has_one_owner_until_it_is_given_back(store: Store) -> None:
 def test_the_end_of_a_run_gives_everything_back(store: Store) -> None:
     with Leases(store) as first:
         assert all(first.take(f"{number:064x}") for number in range(5))
-    assert [
-        path for path in (store.root / "leases").rglob("*") if path.is_file() and path.name != ".lock"
-    ] == []
+    left = [*store.files.names("leases"), *store.files.names("claims")]
+    assert [name for name in left if name != "leases/.lock"] == []
 
 
 def test_what_a_killed_process_had_is_free_at_once(store: Store) -> None:
@@ -79,15 +79,15 @@ def test_what_a_killed_process_had_is_free_at_once(store: Store) -> None:
 def test_an_owner_on_another_machine_is_gone_when_it_gives_no_sign_of_life(store: Store) -> None:
     process = hold(store)
     try:
-        (said,) = (store.root / "leases" / "owners").glob("*.json")
-        there = json.loads(said.read_bytes()) | {"machine": "another one", "pid": 1}
+        (said,) = store.files.names("leases/owners")
+        there = json.loads(store.files.read(said)) | {"machine": "another one", "pid": 1}
         # The owner's own thread beats every ten seconds; here its file is written instead.
         process.send_signal(signal.SIGSTOP)
-        said.write_text(json.dumps(there))
+        store.files.write(said, json.dumps(there).encode())
         patient, hasty = Leases(store), Leases(store, expiry=0.0)
         assert not patient.take(NAME)
         assert not hasty.take(NAME), "the first look begins the wait"
-        said.write_text(json.dumps(there | {"beats": 2}))
+        store.files.write(said, json.dumps(there | {"beats": 2}).encode())
         assert not hasty.take(NAME), "a sign of life begins it anew"
         assert not patient.take(NAME)
         assert hasty.take(NAME)
@@ -98,7 +98,8 @@ def test_an_owner_on_another_machine_is_gone_when_it_gives_no_sign_of_life(store
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"nobody"])
-def test_a_lease_of_nobody_is_taken_over(store: Store, content: bytes) -> None:
+def test_a_lease_of_nobody_is_taken_over(tmp_path: Path, content: bytes) -> None:
+    store = Store.open(tmp_path / "store")
     with Leases(store) as leases:
         assert leases.take("other")
         (store.root / "leases" / NAME).write_bytes(content)

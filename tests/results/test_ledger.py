@@ -172,7 +172,7 @@ def test_damage_is_named_and_repaired(
         ledger.get(bad.identity)
 
     (aside,) = ledger.repair()
-    assert aside.parent == ledger.root / "quarantine"
+    assert Path(aside).parent == ledger.root / "quarantine"
     assert ledger.load([good.identity, bad.identity]) == {good.identity: good}
     assert ledger.commit(bad) is True
     assert ledger.repair() == []

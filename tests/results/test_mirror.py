@@ -61,15 +61,15 @@ def send(store: Store) -> Callable[..., Mirror]:
     return run
 
 
-def client_of(store: Store) -> Any:
+def client_of(store: Store, database: Path | None = None) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(f"sqlite:///{store.database}")
+    return MlflowClient(f"sqlite:///{database or store.database}")
 
 
-def runs_of(store: Store, study: str = "moto_n") -> list[Any]:
+def runs_of(store: Store, study: str = "moto_n", database: Path | None = None) -> list[Any]:
     """Every run of a study's trials, in order of seed."""
-    client = client_of(store)
+    client = client_of(store, database)
     experiment = client.get_experiment_by_name(study)
     assert experiment is not None
     runs: list[Any] = []
@@ -80,6 +80,28 @@ def runs_of(store: Store, study: str = "moto_n") -> list[Any]:
         token = page.token
         if not token:
             return sorted(runs, key=lambda run: int(run.data.tags["ablator.seed"]))
+
+
+def test_two_machines_over_an_object_store_send_a_trial_once(
+    s3_store: str,
+    new_database: Path,
+    make_trial: MakeTrial,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database = tmp_path / "shared.db"
+    shutil.copy(new_database, database)
+    for number, label in enumerate(("n = 4", "n = 4", "renamed")):
+        monkeypatch.setenv("ABLATOR_CACHE", str(tmp_path / f"machine {number % 2}"))
+        there = Store.open(s3_store)
+        trial = make_trial(1, arm=label)
+        there.ledger.commit(trial.record)
+        mirror = Mirror(there, f"sqlite:///{database}", "moto_n")
+        mirror.trial(trial)
+        assert mirror.close(120) == 0, mirror.problem
+        (run,) = runs_of(there, database=database)
+        assert run.info.run_name == f"{label} · seed 1"
+    assert there.files.names("claims") == []
 
 
 def test_a_run_says_everything_about_its_trial(

@@ -38,31 +38,30 @@ def test_what_is_said_is_read_and_the_newest_counts(store: Store) -> None:
     last = standing(done=3, eta=None, running=())
     write_standing(place, last)
     assert read_standing(place) == last
-    assert [path.name for path in place.parent.iterdir()] == ["moto_n-laptop.json"]
+    assert [path.name for path in (store.root / "live").iterdir()] == ["moto_n-laptop.json"]
 
 
 def test_at_the_end_it_is_removed_but_not_what_another_run_says(store: Store) -> None:
     place = store.live("moto_n", "laptop")
     write_standing(place, standing(pid=own_name()[1] + 1))
     remove_standing(place)
-    assert place.exists()
+    assert place.files.exists(place.name)
     write_standing(place, standing())
     remove_standing(place)
-    assert not place.exists()
+    assert not place.files.exists(place.name)
     remove_standing(place)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1, "run', b'{"format": 1}', b'{"format": 2}'])
 def test_what_cannot_be_understood_is_nothing(store: Store, content: bytes) -> None:
     place = store.live("moto_n", "laptop")
-    place.parent.mkdir()
-    place.write_bytes(content)
+    place.files.write(place.name, content)
     assert read_standing(place) is None
 
 
 def test_a_store_that_takes_no_more_does_not_hurt_the_run(store: Store) -> None:
     place = store.live("moto_n", "laptop")
-    place.parent.write_text("a file where the folder should be")
+    (store.root / "live").write_text("a file where the folder should be")
     write_standing(place, standing())
     remove_standing(place)
     assert read_standing(place) is None
@@ -75,4 +74,4 @@ def test_silence_is_told_from_a_clock_that_is_ahead() -> None:
 
 
 def test_a_profile_of_any_name_has_a_file_in_the_folder(tmp_path: Path) -> None:
-    assert Store(tmp_path).live("s", "my profile/2").parent == tmp_path / "live"
+    assert str(Store(tmp_path).live("s", "my profile/2")) == str(tmp_path / "live" / "s-my_profile_2.json")

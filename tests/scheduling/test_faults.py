@@ -118,12 +118,12 @@ def run(undisturbed: Undisturbed, tmp_path: Path) -> Iterator[Run]:
     made.end_all()
 
 
-def random_moment(run: Run) -> None:
+def random_moment(run: Run, most: int = TRIALS - 4) -> None:
     """Some trials are finished, others are in the middle. `ABLATOR_FAULTS` repeats a moment."""
     seed = int(os.environ.get("ABLATOR_FAULTS", time.time_ns() % 10**6))
     print(f"ABLATOR_FAULTS={seed}")
     random.seed(seed)
-    run.wait_for_records(random.randint(1, TRIALS - 4))
+    run.wait_for_records(random.randint(1, most))
     time.sleep(random.random())
 
 
@@ -173,16 +173,14 @@ def test_after_the_run_died_the_same_command_goes_on(
     check_all_is_there(undisturbed, run.store)
 
 
-@pytest.mark.parametrize("victim", ["RayTrainWorker", "ResourceTrainable"])
-def test_the_run_survives_the_death_of_a_part(undisturbed: Undisturbed, run: Run, victim: str) -> None:
-    random_moment(run)
-    run.kill(victim)
-    assert run.end() == 0, run.log.read_text()
-    check_all_is_there(undisturbed, run.store)
-
-
-def test_the_run_survives_the_death_of_a_slot(undisturbed: Undisturbed, run: Run) -> None:
-    random_moment(run)
+def test_the_run_survives_the_deaths_of_its_parts(undisturbed: Undisturbed, run: Run) -> None:
+    """A training worker, the actor that follows a trial, and a slot, one after the other."""
+    random_moment(run, most=3)
+    run.kill("RayTrainWorker")
+    run.wait_for_records(5)
+    run.kill("ResourceTrainable")
+    run.wait_for_records(7)
+    time.sleep(random.random())
     run.kill("ray::Slot")
     assert run.end() == 0, run.log.read_text()
     check_all_is_there(undisturbed, run.store)

@@ -81,7 +81,6 @@ def drain(queue: TrialQueue, store: Store, limit: int = 10**6, status: str = "co
 def queue_of(
     store: Store, sources: list[Any], tickets: list[Any] | None = None, limit: int = 4
 ) -> TrialQueue:
-    store.tickets.mkdir(exist_ok=True)
 
     def outcome(ticket: Any, result: Any) -> Record:
         found = store.ledger.get(ticket.identity)
@@ -192,7 +191,6 @@ def test_a_store_that_breaks_ends_the_sweep_with_its_error(
     planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
     store = Store.open(tmp_path / "store")
-    store.tickets.mkdir()
     plan = planned()
 
     def outcome(ticket: Any, result: Any) -> Record:
@@ -220,7 +218,7 @@ def test_no_more_trials_are_live_than_allowed(planned: Callable[..., Plan], tmp_
     assert isinstance(queue.suggest("a"), dict)
     assert isinstance(queue.suggest("b"), dict)
     assert queue.suggest("c") is None
-    assert len(list(store.tickets.glob("*.json"))) == 2
+    assert len(store.ticketed()) == 2
 
 
 def test_the_sampler_learns_from_trials_that_are_there_for_free(

@@ -16,6 +16,8 @@ from ablator.plan.planning import plan as make_plan
 from ablator.plan.trial import ticket_of
 from ablator.results.store import Store
 from ablator.study.loading import load
+from ablator.training.kept import kept_weights
+from ablator.worker.depot import CheckpointDepot
 from ablator.worker.execution import Execution
 from ablator.worker.trial import TrialRunner, failed_record, pruned_record
 
@@ -94,6 +96,48 @@ def test_a_stopped_trial_has_no_record_and_goes_on_from_its_checkpoint(
     assert undisturbed is not None
     assert min(epochs) >= 2, "the first epoch is not trained again"
     assert resumed.curves == undisturbed.curves
+
+
+def test_a_trial_goes_on_on_another_machine_over_an_object_store(
+    planned: Callable[..., Plan], s3_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = ticket_of(planned().trials[1], keep_weights=True)
+    assert runner(Store(s3_store)).run(ticket, attempts=1, on_progress=lambda p: p.epoch < 2) is None
+    monkeypatch.setenv("ABLATOR_CACHE", str(tmp_path / "another machine"))
+    there = Store(s3_store)
+    epochs: list[int] = []
+    resumed = runner(there).run(ticket, attempts=2, on_progress=lambda p: not epochs.append(p.epoch))
+    local = Store.open(tmp_path / "folder")
+    undisturbed = runner(local).run(ticket, attempts=1, on_progress=go_on)
+    assert resumed is not None
+    assert undisturbed is not None
+    assert min(epochs) >= 2, "the first epoch is not trained again"
+    assert (resumed.curves, resumed.metrics) == (undisturbed.curves, undisturbed.metrics)
+    assert Store(s3_store).ledger.get(ticket.identity) == resumed
+    assert there.files.names("checkpoints") == []
+    kept = [kept_weights(s.weights(ticket.identity), ticket.identity, "top1") for s in (there, local)]
+    assert kept[0] is not None
+    assert kept[1] is not None
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[1])
+    assert there.has(there.weights(ticket.identity))
+
+
+def test_a_checkpoint_that_cannot_be_put_into_the_store_costs_a_note_and_no_trial(
+    tmp_path: Path, s3_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ablator.worker.depot._PATIENCE", 0.0)
+    away = Store(s3_store.replace("127.0.0.1:", "127.0.0.1:1&region="))
+    path = away.checkpoint("ab" * 32)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"state")
+    depot = CheckpointDepot(away)
+    assert depot.notes() == ()
+    depot.publish(path)
+    depot.publish(path)
+    (note,) = depot.notes()
+    assert "2 checkpoints could not be put into the store" in note
+    assert "nothing answers there" in note
+    assert path.exists(), "this machine still has it"
 
 
 def test_an_exception_is_a_failed_record_with_its_place(planned: Callable[..., Plan], store: Store) -> None:
