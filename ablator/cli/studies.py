@@ -103,12 +103,14 @@ def run(
     if (there := remote.elsewhere(cluster, address)) is not None:
         remote.send(ctx, there)
     from ablator import api
+    from ablator.results.read_once import ReadOnce
     from ablator.watching import Ahead
 
     human = output.console(stderr=as_json)
     plans = api.plan_all(studies, profile=profile, overrides=overrides or (), rows=rows or ())
     opened = stores.made(store)
-    ahead = Ahead.of(plans, opened)
+    known = ReadOnce(opened.ledger)
+    ahead = Ahead.of(plans, opened, known)
     resources, execution = None, None
     if ahead.todo or repair:
         resources = _resources(slots, workers, cpus, gpus, address)
@@ -119,12 +121,12 @@ def run(
         output.say(human, ahead.line())
     elif ahead.needed:
         output.say(human, ahead.needed_line())
-    with output.watcher(human, plans, ahead, opened, quiet=quiet) as on_event:
-        found = api.run_all(
-            [planned.study for planned in plans],
+    with output.watcher(human, plans, ahead, opened, known, quiet=quiet) as on_event:
+        found = api.run_planned(
+            plans,
+            known=known,
             profile=profile,
             overrides=overrides or (),
-            rows=rows or (),
             store=opened,
             resources=resources,
             execution=execution,

@@ -292,6 +292,8 @@ class Progress:
     """Optimiser steps done."""
 
 
+OnStart = Callable[[int], None]
+"""Called on every worker before the first step with the epochs that a checkpoint had finished."""
 OnProgress = Callable[[Progress], bool]
 """Called after every epoch on every worker; False ends the trial (pruned or abandoned)."""
 
@@ -315,3 +317,5 @@ class Outcome:
     cost: dict[str, float]
     error: str | None = None
     """Where it diverged."""
+    notes: tuple[str, ...] = ()
+    """Footnotes for the table."""

@@ -105,9 +105,12 @@ class ObjectClaims:
 
     def __init__(self, files: Files) -> None:
         self._files = files
+        self._swept = False
 
     def take(self, name: str, owner: str, lives: Callable[[str], bool]) -> bool:
         """As of Claims."""
+        if not self._swept:
+            self._sweep(lives)
         if any(lives(other) for other in self._others(name, owner)):
             return False
         self._files.write(f"{name}.{owner}", b"")
@@ -140,5 +143,18 @@ class ObjectClaims:
         return next(iter(self._others(name, "")), None)
 
     def _others(self, name: str, owner: str) -> list[str]:
-        claims = [tuple(claim.rpartition(".")[::2]) for claim in self._files.names()]
-        return [other for claimed, other in claims if claimed == name and other != owner]
+        return [other for claimed, other in self._all() if claimed == name and other != owner]
+
+    def _all(self) -> list[tuple[str, str]]:
+        """Name and owner of every claim."""
+        parts = [claim.rpartition(".") for claim in self._files.names()]
+        return [(name, owner) for name, _, owner in parts]
+
+    def _sweep(self, lives: Callable[[str], bool]) -> None:
+        """Remove, once, the claims of owners that are gone: every listing would have them for ever."""
+        self._swept = True
+        there = self._all()
+        gone = {owner for owner in {owner for _, owner in there} if not lives(owner)}
+        for name, owner in there:
+            if owner in gone:
+                self._files.remove(f"{name}.{owner}")

@@ -6,6 +6,7 @@ names. A place that is away for a moment is asked again, for `PATIENCE` seconds 
 
 from __future__ import annotations
 
+import datetime
 import errno
 import os
 import random
@@ -39,18 +40,32 @@ _READERS = 16
 _LONGEST_TEXT = 240
 """Letters of the library's own words that are shown."""
 _CHUNK_BYTES = 8 * 2**20
-_OPTIONS = ("endpoint_override", "scheme", "region", "tls_ca_file_path")
-"""What the query of an S3 address may say."""
+_OPTIONS = {
+    "s3": ("endpoint_override", "scheme", "region", "tls_ca_file_path"),
+    "gs": ("endpoint_override", "scheme"),
+}
+"""What the query of an address may say; of others pyarrow says it."""
 
 _PASSING = (
     *("NETWORK_CONNECTION", "SLOW_DOWN", "THROTTLING", "SERVICE_UNAVAILABLE", "INTERNAL_FAILURE"),
-    *("REQUEST_TIMEOUT", "HTTP status 5", "HTTP status 429", "Couldn't connect", "imed out"),
+    *(
+        "UNAVAILABLE",
+        "DEADLINE_EXCEEDED",
+        "REQUEST_TIMEOUT",
+        "HTTP status 5",
+        "HTTP status 429",
+        "Couldn't connect",
+        "imed out",
+    ),
 )
 """What is in the errors of a place that may be there again in a moment."""
 _CAUSES = {
     "NO_SUCH_BUCKET": "there is no such bucket; create it first",
+    "access token": "no credentials are found; they come from the environment",
+    "AuthenticationException": "no credentials are found; they come from the environment",
     "Could not resolve": "no machine has that name",
     "NETWORK_CONNECTION": "nothing answers there",
+    "UNAVAILABLE": "nothing answers there",
     "ACCESS_DENIED": "permission is denied; credentials come from the environment",
     "INVALID_ACCESS_KEY_ID": "the access key is not known there; credentials come from the environment",
     "SIGNATURE_DOES_NOT_MATCH": "the secret key is not the access key's",
@@ -76,7 +91,9 @@ class ObjectFiles:
         shown = f"{scheme}://{path}"
         try:
             if scheme == "s3":
-                return cls(_s3(path, query, shown), path, shown)
+                return cls(_s3(path, _said("s3", query, shown)), path, shown)
+            if scheme in ("gs", "gcs"):
+                return cls(_google(_said("gs", query, shown)), path, shown)
             system, root = fs.FileSystem.from_uri(uri)
         except (OSError, pa.ArrowException, ImportError) as error:
             raise StoreError(f"--store {shown}: {_in_words(error)}") from error
@@ -144,9 +161,7 @@ class ObjectFiles:
         selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
         infos = self._tried(lambda: self._system.get_file_info(selector))
         skip = len(self._root) + 1
-        return [
-            (i.path[skip:], i) for i in infos if i.is_file and not i.base_name.startswith(TEMPORARY_PREFIX)
-        ]
+        return [(info.path[skip:], info) for info in infos if info.is_file and is_name(info.path[skip:])]
 
     def remove(self, name: str) -> None:
         """As of Files."""
@@ -243,21 +258,42 @@ def in_parallel(read: Callable[[str], bytes], names: list[str]) -> Iterator[tupl
     yield from ((name, content) for name, content in found if not isinstance(content, FileNotFoundError))
 
 
-def _s3(path: str, query: str, shown: str) -> fs.FileSystem:
+def is_name(path: str) -> bool:
+    """Whether a listed object is a finished file whose name may become that of a file on this machine."""
+    parts = path.split("/")
+    return not (set(parts) & {"", ".", ".."}) and not parts[-1].startswith(TEMPORARY_PREFIX)
+
+
+def _said(scheme: str, query: str, shown: str) -> dict[str, str]:
+    """What the query of an address says. Raises StoreError for what it may not say."""
     said = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := [key for key in said if key not in _OPTIONS]:
+    if unknown := [key for key in said if key not in _OPTIONS[scheme]]:
         raise StoreError(
-            f"--store {shown}?{unknown[0]}=…: an address of S3 says {', '.join(_OPTIONS)}, as in s3://bucket/"
-            "prefix?endpoint_override=host:9000&scheme=http; credentials come from the environment"
+            f"--store {shown}?{unknown[0]}=…: an address of {scheme}:// says {', '.join(_OPTIONS[scheme])}, "
+            f"as in {scheme}://bucket/prefix?endpoint_override=host:9000&scheme=http; credentials come from "
+            "the environment"
         )
     if said.get("scheme", "https") not in ("http", "https"):
         raise StoreError(f"--store {shown}: scheme={said['scheme']} is neither http nor https")
+    if "@" in said.get("endpoint_override", ""):
+        raise StoreError(
+            f"--store {shown}: endpoint_override holds a user or a key (before the @); credentials come from "
+            "the environment"
+        )
     if "://" in said.get("endpoint_override", ""):
         said["scheme"], _, said["endpoint_override"] = said["endpoint_override"].partition("://")
+    return {key: value for key, value in said.items() if value}
+
+
+def _google(said: dict[str, str]) -> fs.FileSystem:
+    return fs.GcsFileSystem(**said, retry_time_limit=datetime.timedelta(seconds=_CONNECT_SECONDS))
+
+
+def _s3(path: str, said: dict[str, str]) -> fs.FileSystem:
     if "region" not in said and "endpoint_override" not in said:
         said["region"] = _region(path.partition("/")[0])
     return fs.S3FileSystem(
-        **{key: value for key, value in said.items() if value},
+        **said,
         connect_timeout=_CONNECT_SECONDS,
         request_timeout=_READ_SECONDS,
         # `_tried` does it, for all kinds of places.

@@ -40,6 +40,9 @@ KNOBS = {
     "RAY_worker_maximum_startup_concurrency": "8",
 }
 
+# Machines of a cluster may be taken away with a notice, which a light process of each slot passes on.
+_JOINED = {**KNOBS, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resources:
@@ -86,7 +89,7 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is not None:
         # A cluster that runs already has an environment of its own.
-        options["runtime_env"] = {"env_vars": {k: v for k, v in KNOBS.items() if "TUNE" not in k}}
+        options["runtime_env"] = {"env_vars": {k: v for k, v in _JOINED.items() if "TUNE" not in k}}
     else:
         slots_for(resources, _this_machine(), trials=resources.slots or 1)
         options["num_cpus"] = _cores()

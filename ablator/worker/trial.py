@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
-import os
-import platform
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 
 import torch
@@ -19,74 +17,125 @@ from ablator.assembly.preflight import model_key
 from ablator.contracts.events import Ticket
 from ablator.contracts.protocols import Batches, DataInfo, OnProgress, World
 from ablator.contracts.record import Record
-from ablator.contracts.secrets import scrubbed
+from ablator.contracts.train import TrainSettings
 from ablator.data.loading import Loader, load
 from ablator.errors import StoreError, UserError
-from ablator.objectives.features import forget_networks
 from ablator.plan.plugins import bring
 from ablator.plan.spec import TrialSpec
 from ablator.results.store import Store
 from ablator.results.versions import environment
 from ablator.tasks.settings import kept_views
 from ablator.training.batching import micro_batch_size
+from ablator.training.checkpoint import verify
 from ablator.training.features import FeatureBatches, pass_size_of
 from ablator.training.kept import keep_weights
-from ablator.training.loop import train
+from ablator.training.loop import LeavingError, train
+from ablator.training.memory import is_out_of_memory, memory_note, with_accumulate
 from ablator.worker.depot import CheckpointDepot
 from ablator.worker.execution import Execution
+from ablator.worker.history import History, Start, aside_text
+from ablator.worker.keeping import patiently
+from ablator.worker.machine import OutOfMemoryError, clear, machine, smaller_step
+from ablator.worker.records import failed_record
 from ablator.worker.starting import trial_weights
 from ablator.worker.watchdog import Watchdog, stalled_text, stalls
 
 _ERROR_LINES = 12
 
 
+class StartAgainError(Exception):
+    """The trial is not at fault: it goes on in a start that does not count against the allowed ones."""
+
+
 class TrialRunner:
     """Runs trials one after the other in one process and keeps what they share: the environment's
     description, sizes of models, and (inside the data room) opened data sets."""
 
-    def __init__(self, store: Store, execution: Execution, *, world: World, device: torch.device) -> None:
+    def __init__(
+        self, store: Store, execution: Execution, *, world: World, device: torch.device, run: str = ""
+    ) -> None:
+        """`run` names the driver's run, to tell what an earlier one left."""
         self.store = store
+        self._run = run
         self.execution = execution
         self.world = world
         self.device = device
-        self._versions = {**environment(), **_machine(device), "workers": str(world.size)}
+        self._versions = {**environment(), **machine(device), "workers": str(world.size)}
         self._sizes: dict[str, Size] = {}
         self._compiled = ""
 
-    def run(self, ticket: Ticket, *, attempts: int, on_progress: OnProgress) -> Record | None:
-        """Train the ticket's trial and commit its record; None where `on_progress` ended it.
+    def begin(self, ticket: Ticket, attempts: int) -> Start:
+        """Note a start of the trial, number `attempts` of its slot; asked once for all workers."""
+        return self._history(ticket).begin(attempts, aside=self._set_damage_aside(ticket))
+
+    def run(
+        self,
+        ticket: Ticket,
+        *,
+        attempts: int,
+        on_progress: OnProgress,
+        start: Start | None = None,
+        leaving: Callable[[], bool] | None = None,
+    ) -> Record | None:
+        """Train the ticket's trial and commit its record; None where `on_progress` ended it. `start` is what
+        `begin` gave, which several workers must share; `leaving` says whether this process must go.
 
         A trial that another process has finished meanwhile is answered from the ledger. An exception
         of the trial becomes a *failed* record. With one worker it does not leave this method; with several
         it does, because the others wait for this one in the middle of a step, and only Ray Train's end of
-        the whole group frees them.
+        the whole group frees them. Raises StartAgainError where the trial is to be started again, and
+        NotKeptError where it was trained and the store takes no record; its checkpoint is then still there.
         """
         if self.world.size == 1 and (done := self.answer(ticket)) is not None:
             return done
         started = time.time()
-        _clear(self.device)
+        start = start or self.begin(ticket, attempts)
+        clear(self.device)
         try:
             bring(ticket.spec, self.store.plugin)
             spec = TrialSpec.from_json(ticket.spec)
             if spec.trains:
-                record = self._train(ticket, attempts=attempts, started=started, on_progress=on_progress)
+                record = self._train(ticket, spec, start, started, on_progress, leaving)
             else:
-                record = self._measure(ticket, spec, attempts=attempts, started=started)
+                record = self._measure(ticket, spec, start=start, started=started)
+        except StartAgainError:
+            raise
         except Exception as error:
-            record = self._failed(ticket, error, attempts=attempts, started=started)
+            record = self._failed(ticket, error, started=started)
             if self.world.size > 1:
                 self.store.ledger.commit(record)
                 raise
         if record is not None and self.world.rank == 0:
             keep = self.execution.keep_weights or ticket.keep_weights
-            if keep and record.status == "completed" and spec.trains:
-                # Before the commit: a trial that has its record has its weights as well.
-                weights = self.store.weights(ticket.identity)
-                keep_weights(self.store.checkpoint(ticket.identity), weights, ticket.identity)
-                self.store.publish(weights)
-            self.store.ledger.commit(record)
-            self._forget_checkpoints(ticket.identity)
+            self._keep(record, weights=keep and record.status == "completed" and spec.trains)
         return record
+
+    def _keep(self, record: Record, *, weights: bool) -> None:
+        """Commit, the weights first, so that a trial that has its record has them as well."""
+        identity = record.identity
+
+        def keep() -> None:
+            if weights:
+                checkpoint, steps = self.store.checkpoint(identity), int(record.cost["steps"])
+                keep_weights(checkpoint, self.store.weights(identity), identity, steps)
+                self.store.publish(self.store.weights(identity))
+            self.store.ledger.commit(record)
+
+        patiently(keep)
+        self._forget_checkpoints(identity)
+
+    def _set_damage_aside(self, ticket: Ticket) -> bool:
+        """Whether the trial had a checkpoint that is damaged; it is in the quarantine then."""
+        if self.store.remote:  # which compares checksums itself
+            return False
+        try:
+            verify(self.store.checkpoint(ticket.identity))
+        except StoreError:
+            # Where it cannot be moved the trial fails by its name.
+            with suppress(StoreError):
+                self.store.set_aside(ticket.identity)
+                return True
+        return False
 
     def answer(self, ticket: Ticket) -> Record | None:
         """The trial's record, where it is finished already and has left what the ticket asks for."""
@@ -101,13 +150,36 @@ class TrialRunner:
             self.store.remove(self.store.checkpoints(identity))
 
     def _train(
-        self, ticket: Ticket, *, attempts: int, started: float, on_progress: OnProgress
+        self,
+        ticket: Ticket,
+        spec: TrialSpec,
+        start: Start,
+        started: float,
+        on_progress: OnProgress,
+        leaving: Callable[[], bool] | None,
     ) -> Record | None:
+        """Train in ever smaller micro-batches until one fits into the device's memory."""
         folder = self.store.checkpoints(ticket.identity)
         # One of several workers is enough: the others wait for it, and it for them.
         limit = self.execution.stall_seconds if self.world.rank == 0 else 0.0
-        with Watchdog(limit, folder, attempts) as watchdog:
-            record = self._train_watched(ticket, watchdog, attempts, started, on_progress)
+        while True:
+            try:
+                with Watchdog(limit, folder, start.number) as watchdog:
+                    record = self._train_watched(ticket, spec, watchdog, start, started, on_progress, leaving)
+                break
+            except LeavingError as error:
+                self._history(ticket).end("notice")
+                raise StartAgainError(str(error)) from None
+            except OutOfMemoryError as error:
+                used = with_accumulate(spec.train, start.accumulate)
+                accumulate = smaller_step(used, self.world, error)
+                self._history(ticket).end("out of memory", accumulate)
+                if self.world.size > 1:
+                    raise StartAgainError(str(error)) from None
+            # Only here has the error let go of the model.
+            clear(self.device)
+            # Whatever the history could keep: this ends.
+            start = dataclasses.replace(self.begin(ticket, start.number + 1), accumulate=accumulate)
         if record is not None and (count := stalls(folder)):
             stalled = stalled_text(count, self.execution.stall_seconds)
             record = dataclasses.replace(record, notes=(*record.notes, stalled))
@@ -116,59 +188,82 @@ class TrialRunner:
     def _train_watched(
         self,
         ticket: Ticket,
+        spec: TrialSpec,
         watchdog: Watchdog,
-        attempts: int,
+        start: Start,
         started: float,
         on_progress: OnProgress,
+        leaving: Callable[[], bool] | None,
     ) -> Record | None:
-        spec = TrialSpec.from_json(ticket.spec)
-        settings = spec.train
+        settings = with_accumulate(spec.train, start.accumulate)
         # First, because a trial that has nothing to start from needs no images.
-        start = trial_weights(spec, ticket, self.store)
+        weights = trial_weights(spec, ticket, self.store)
         images = self._load(spec, micro_batch_size(settings, self.world))
         size = self._size(spec, images.info)
         self._forget_compiled(spec)
-        assembly = assemble(spec, images.info, start)
+        assembly = assemble(spec, images.info, weights)
         batches = watchdog.batches(images)
         depot = CheckpointDepot(self.store)
         if assembly.heads is not None:
-            batches = self._features(spec, assembly, batches, watchdog)
-        outcome = train(
-            assembly.model if assembly.heads is None else assembly.heads,
-            assembly.task,
-            batches,
-            settings,
-            seed=spec.seed,
-            num_classes=len(batches.info.classes),
-            device=self.device,
-            world=self.world,
-            checkpoint=self.store.checkpoint(ticket.identity),
-            depot=depot,
-            checkpoint_seconds=self.execution.checkpoint_seconds,
-            tag=ticket.identity,
-            compile=self.execution.compile,
-            resident_bytes=images.place(),
-            on_progress=watchdog.reporting(on_progress),
-        )
+            batches = self._features(spec, settings, assembly, batches, watchdog)
+        model = assembly.model if assembly.heads is None else assembly.heads
+        resident_bytes = images.place()
+
+        def on_start(epoch: int) -> None:
+            nonlocal start
+            if self.world.rank == 0:
+                start = self._history(ticket).goes_on(start, epoch)
+
+        try:
+            outcome = train(
+                model,
+                assembly.task,
+                batches,
+                settings,
+                seed=spec.seed,
+                num_classes=len(batches.info.classes),
+                device=self.device,
+                world=self.world,
+                checkpoint=self.store.checkpoint(ticket.identity),
+                depot=depot,
+                checkpoint_seconds=self.execution.checkpoint_seconds,
+                tag=ticket.identity,
+                compile=self.execution.compile,
+                resident_bytes=resident_bytes,
+                on_start=on_start,
+                on_progress=watchdog.reporting(on_progress),
+                leaving=leaving,
+            )
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError((str(error) or type(error).__name__).splitlines()[0]) from None
         if outcome.status == "stopped":
             return None
+        cost, notes = outcome.cost, [*assembly.notes, *batches.notes(), *outcome.notes, *depot.notes()]
+        if settings != spec.train:
+            cost = {**cost, "accumulate": settings.accumulate}
+            notes.append(memory_note(model, spec.train, settings, self.world))
+        if start.aside:
+            notes.append(aside_text(start.aside))
         return Record(
             identity=ticket.identity,
             status=outcome.status,
             spec=ticket.spec,
             metrics=outcome.metrics,
             curves=outcome.curves,
-            cost=outcome.cost,
+            cost=cost,
             size=size.as_dict(),
-            notes=(*assembly.notes, *batches.notes(), *depot.notes()),
+            notes=tuple(notes),
             error=outcome.error,
-            attempts=attempts,
+            attempts=start.number,
+            retries=start.retries,
             versions=self._versions,
             started=started,
             finished=time.time(),
         )
 
-    def _measure(self, ticket: Ticket, spec: TrialSpec, *, attempts: int, started: float) -> Record | None:
+    def _measure(self, ticket: Ticket, spec: TrialSpec, *, start: Start, started: float) -> Record | None:
         """Only the first worker measures: others beside it would share its device."""
         if self.world.rank > 0:
             return None
@@ -183,7 +278,8 @@ class TrialRunner:
             cost={"eval_seconds": found.seconds},
             size=size.as_dict(),
             notes=(*size.notes, *found.notes),
-            attempts=attempts,
+            attempts=start.number,
+            retries=start.retries,
             versions=self._versions,
             started=started,
             finished=time.time(),
@@ -201,12 +297,17 @@ class TrialRunner:
         )
 
     def _features(
-        self, spec: TrialSpec, assembly: Assembly, images: Batches, watchdog: Watchdog
+        self,
+        spec: TrialSpec,
+        settings: TrainSettings,
+        assembly: Assembly,
+        images: Batches,
+        watchdog: Watchdog,
     ) -> FeatureBatches:
         """What the frozen backbone makes of the images, for the heads."""
         assert spec.probe is not None
-        micro = micro_batch_size(spec.train, self.world)
-        pass_size = pass_size_of(images.info.train_size // self.world.size, micro)
+        asked, micro = (micro_batch_size(each, self.world) for each in (spec.train, settings))
+        pass_size = pass_size_of(images.info.train_size // self.world.size, asked)
         return FeatureBatches(
             assembly.model.backbone,
             images,
@@ -234,57 +335,15 @@ class TrialRunner:
             self._sizes[key] = check(spec, info)
         return self._sizes[key]
 
-    def _failed(self, ticket: Ticket, error: Exception, *, attempts: int, started: float) -> Record:
+    def _history(self, ticket: Ticket) -> History:
+        return History(self.store, ticket.identity, self._run)
+
+    def _failed(self, ticket: Ticket, error: Exception, *, started: float) -> Record:
         if isinstance(error, UserError):
             text = str(error)
         else:
             text = "".join(traceback.format_exception(error)[-_ERROR_LINES:]).strip()
-        return failed_record(ticket, text, attempts=attempts, started=started, versions=self._versions)
-
-
-def failed_record(
-    ticket: Ticket, error: str, *, attempts: int, started: float, versions: dict[str, str] | None = None
-) -> Record:
-    """The record of a trial that could not be finished."""
-    return Record(
-        identity=ticket.identity,
-        status="failed",
-        spec=ticket.spec,
-        # Also told through Ray, whose files are not the ledger's.
-        error=scrubbed(error),
-        attempts=attempts,
-        versions=versions or {},
-        started=started,
-        finished=time.time(),
-    )
-
-
-def pruned_record(ticket: Ticket, curve: dict[str, float], *, started: float) -> Record:
-    """The record of a trial that early stopping ended after the epoch of `curve`."""
-    return Record(
-        identity=ticket.identity,
-        status="pruned",
-        spec=ticket.spec,
-        metrics={k: v for k, v in curve.items() if k not in ("epoch", "lr")},
-        curves=(curve,),
-        started=started,
-        finished=time.time(),
-    )
-
-
-def _clear(device: torch.device) -> None:
-    """Take from a GPU what earlier trials of this process left there and would be counted as this one's peak
-    memory: feature networks, and whatever waits for the garbage collection. Images stay."""
-    if device.type == "cuda":
-        forget_networks()
-        gc.collect()
-        torch.cuda.empty_cache()
-
-
-def _machine(device: torch.device) -> dict[str, str]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "device": name,
-        "threads": str(torch.get_num_threads()),
-        "cores": str(len(os.sched_getaffinity(0))),
-    }
+        attempts, retries = self._history(ticket).so_far()
+        return failed_record(
+            ticket, text, attempts=attempts, retries=retries, started=started, versions=self._versions
+        )

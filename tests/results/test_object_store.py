@@ -14,6 +14,7 @@ import pytest
 from ablator.contracts.record import Record
 from ablator.errors import StoreError
 from ablator.results.journal import Sample
+from ablator.results.objects import is_name
 from ablator.results.standing import read_standing, remove_standing
 from ablator.results.store import Store
 
@@ -144,6 +145,12 @@ def test_files_made_here_are_found_by_another_machine(
     assert not there.weights(identity).exists()
 
 
+@pytest.mark.parametrize("name", ["../x", "reports/../../x", "reports//x", "a/./b", "", "a/.writing-x"])
+def test_no_listed_name_leads_out_of_the_stores_folder_here(name: str) -> None:
+    assert not is_name(name)
+    assert is_name("reports/s/laptop/results.json")
+
+
 def test_tickets_and_standings(store: Store) -> None:
     spot = store.ticket("ab" * 32)
     spot.files.write(spot.name, b"{}")
@@ -162,6 +169,8 @@ def test_tickets_and_standings(store: Store) -> None:
     [
         ("s3://key:a-long-secret@bucket/p", "credentials come from the environment .AWS_ACCESS_KEY_ID"),
         ("s3://bucket/p?secret_key=a-long-secret", "credentials come from the environment"),
+        ("s3://bucket/p?endpoint_override=http://key:a-long-secret@host", "before the @"),
+        ("gs://bucket/p?region=x", "says endpoint_override, scheme"),
         ("s3://bucket/p?scheme=ftp", "neither http nor https"),
         ("s3://", "names no bucket"),
         ("ftp://host/p", "file://, s3://, gs://"),
@@ -172,6 +181,16 @@ def test_an_address_that_no_store_can_have_is_refused(address: str | Path, said:
     with pytest.raises(StoreError, match=said) as error:
         Store(address)
     assert "a-long-secret" not in str(error.value)
+
+
+def test_addresses_of_google_and_azure_are_understood() -> None:
+    for address in ("gs://bucket/p", "abfss://container@account.dfs.core.windows.net/p"):
+        store = Store(address)
+        assert store.remote
+        assert store.at(store.root / "x") == f"{address}/x"
+        assert store.uri == address
+    with pytest.raises(StoreError, match="cannot open the store"):
+        Store.open("gs://bucket/p?endpoint_override=127.0.0.1:1&scheme=http")
 
 
 def test_an_address_of_a_folder_is_that_folder(tmp_path: Path) -> None:

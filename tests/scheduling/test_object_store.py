@@ -25,7 +25,7 @@ from ablator.worker.trial import TrialRunner
 
 pytestmark = pytest.mark.slow
 
-SET = {"data.fraction": 1.0, "train.epochs": 6, "augment.flip": 0.1}
+SET = {"data.fraction": 1.0, "train.epochs": 5, "augment.flip": 0.1}
 
 
 @pytest.fixture
@@ -34,10 +34,9 @@ def study(tmp_path: Path, write_study: Callable[..., Path]) -> Path:
     return write_study(tmp_path, "remote", arms, set=SET)
 
 
-@pytest.fixture
-def on_a_folder(study: Path, tmp_path: Path) -> Store:
+def on_a_folder(study: Path, folder: Path) -> Store:
     """What the same trials come to on a folder, in this process alone."""
-    store = Store.open(tmp_path / "store")
+    store = Store.open(folder)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     worker = TrialRunner(store, Execution(), world=World(), device=torch.device("cpu"))
@@ -76,7 +75,6 @@ def test_after_kill_9_the_same_command_goes_on_and_the_table_is_that_of_a_folder
     study: Path,
     s3_store: str,
     run: subprocess.Popen[bytes],
-    on_a_folder: Store,
     cli: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
@@ -87,18 +85,18 @@ def test_after_kill_9_the_same_command_goes_on_and_the_table_is_that_of_a_folder
     before = store.ledger.load(store.ledger.identities())
     again = cli("run", study, "--store", s3_store, "--slots", "1", "--json")
     assert again.code == 0, again.err
-    assert again.json["cached"] == len(before)
-    assert again.json["completed"] == 6 - len(before)
+    # A worker may have finished its trial while its driver died.
+    assert again.json["cached"] in (len(before), len(before) + 1)
+    assert again.json["completed"] == 6 - again.json["cached"]
 
     found = store.ledger.load(store.ledger.identities())
     assert {i: found[i].finished for i in before} == {i: r.finished for i, r in before.items()}
-    expected = on_a_folder.ledger.load(on_a_folder.ledger.identities())
+    folder = on_a_folder(study, tmp_path / "store")
+    expected = folder.ledger.load(folder.ledger.identities())
     assert {i: r.curves for i, r in found.items()} == {i: r.curves for i, r in expected.items()}
-    tables = [
-        render_markdown(ablator.report(study, store=one).table, costs=False) for one in (store, on_a_folder)
-    ]
+    tables = [render_markdown(ablator.report(study, store=one).table, costs=False) for one in (store, folder)]
     assert tables[0] == tables[1]
     left = [
-        name for folder in ("checkpoints", "tickets", "live", "scratch") for name in store.files.names(folder)
+        name for place in ("checkpoints", "tickets", "live", "scratch") for name in store.files.names(place)
     ]
     assert left == [], "what only a run needs is gone"
