@@ -16,6 +16,7 @@ from ablator.contracts.record import Record
 from ablator.errors import SettingError, UserError
 from ablator.jobs import Job, Upstream, close, jobs_of, mirror_all, mirror_upstream, upstream_of, watch
 from ablator.plan.cost import epochs_worth, longest_first, training_pflop
+from ablator.plan.packing import Measured, measured
 from ablator.plan.planning import Plan
 from ablator.plan.plugins import sources
 from ablator.plan.trial import ticket_of
@@ -165,7 +166,11 @@ def _sweep(
             *_phases(busy, upstream, costs, measured_alone=resources.slots is None),
         ],
         store=store,
-        settings=SweepSettings(resources=resources, execution=execution or Execution()),
+        settings=SweepSettings(
+            resources=resources,
+            execution=execution or Execution(),
+            measured=_measured(busy, store) if resources.pack else (),
+        ),
         on_event=on_event,
     )
     return _Outcome(
@@ -295,6 +300,12 @@ def _phase(
         spared=frozenset(baselines),
         alone=alone,
     )
+
+
+def _measured(jobs: Sequence[Job], store: Store) -> list[list[Measured]]:
+    """What finished trials say of the memory and speed of those that are ahead."""
+    specs = [trial.spec for job in jobs for trial in job.todo if trial.spec.trains]
+    return measured(_finished(store).values(), specs)
 
 
 def _finished(store: Store) -> dict[str, Record]:

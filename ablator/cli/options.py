@@ -118,6 +118,14 @@ Gpus = Annotated[
         show_default=False,
     ),
 ]
+Pack = Annotated[
+    bool,
+    typer.Option(
+        "--pack",
+        help="Several slots a GPU, where finished trials show that they fit and are faster.",
+        rich_help_panel=_MACHINE,
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(

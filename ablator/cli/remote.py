@@ -93,14 +93,8 @@ def _options(ctx: typer.Context, only: Sequence[str] | None = None, skip: Sequen
             words.append(option.opts[0] if value else option.secondary_opts[0])
             continue
         for item in value if option.multiple else [value]:
-            words += [max(option.opts, key=len), _word(item)]
+            words += [max(option.opts, key=len), str(item)]
     return words
-
-
-def _word(value: object) -> str:
-    """A value as it was written: as a path, a URI lost a slash."""
-    text = str(value)
-    return re.sub(r"^([a-z][a-z0-9+.-]+):/(?=[^/])", r"\1://", text) if isinstance(value, Path) else text
 
 
 @contextlib.contextmanager

@@ -80,6 +80,7 @@ def run(
     workers: o.Workers = 1,
     cpus: o.Cpus = 1.0,
     gpus: o.Gpus = None,
+    pack: o.Pack = False,
     cluster: o.Cluster = None,
     address: o.Address = None,
     compile_models: o.Compile = False,
@@ -113,7 +114,7 @@ def run(
     ahead = Ahead.of(plans, opened, known)
     resources, execution = None, None
     if ahead.todo or repair:
-        resources = _resources(slots, workers, cpus, gpus, address)
+        resources = _resources(slots, workers, cpus, gpus, pack, address)
         execution = _execution(
             checkpoint_seconds, stall_seconds, loader_workers, compile_models, keep_weights
         )
@@ -255,12 +256,13 @@ def status(
 
 
 def _resources(
-    slots: int | None, workers: int, cpus: float, gpus: float | None, address: str | None
+    slots: int | None, workers: int, cpus: float, gpus: float | None, pack: bool, address: str | None
 ) -> Resources:
     from ablator.scheduling.cluster import Resources
     from ablator.scheduling.slot import SlotShape
 
-    return Resources(slots=slots, shape=SlotShape(workers=workers, cpus=cpus, gpus=gpus), address=address)
+    shape = SlotShape(workers=workers, cpus=cpus, gpus=gpus)
+    return Resources(slots=slots, shape=shape, pack=pack, address=address)
 
 
 def _execution(

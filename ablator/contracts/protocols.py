@@ -114,6 +114,8 @@ class Change:
     """Names of the seams that were changed."""
     notes: tuple[str, ...] = ()
     """Footnotes for the table."""
+    incidents: tuple[str, ...] = ()
+    """What happened and changes no number."""
 
 
 class Component(Protocol):
@@ -319,3 +321,5 @@ class Outcome:
     """Where it diverged."""
     notes: tuple[str, ...] = ()
     """Footnotes for the table."""
+    incidents: tuple[str, ...] = ()
+    """What happened and changes no number."""

@@ -64,6 +64,8 @@ class Record:
     """Why it failed or where it diverged; None for the other states."""
     attempts: int = 1
     """How often it was started, deaths of workers and earlier runs included."""
+    incidents: tuple[str, ...] = ()
+    """What happened around the training and changes no number, such as a checkpoint that found no space."""
     retries: tuple[Retry, ...] = ()
     """What ended each start but the last one, in order; the latest 20. Older records have none."""
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -116,7 +118,7 @@ class Record:
         wrong = sorted(name for name, value in data.items() if not _CHECKS[name](value))
         if wrong:
             raise ValueError(f"not a record: values of the wrong type in {', '.join(wrong)}")
-        tuples = {name: tuple(data.get(name, ())) for name in ("curves", "notes")}
+        tuples = {name: tuple(data.get(name, ())) for name in ("curves", "notes", "incidents")}
         retries = tuple(Retry(**retry) for retry in data.get("retries", ()))
         return cls(**{**data, **tuples, "retries": retries})
 
@@ -170,6 +172,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "notes": lambda value: _is_list(value, _is_text),
     "error": lambda value: value is None or _is_text(value),
     "attempts": lambda value: type(value) is int,
+    "incidents": lambda value: _is_list(value, _is_text),
     "retries": lambda value: _is_list(value, is_retry),
     "versions": _has_texts,
     "started": lambda value: _is_number(value) and math.isfinite(value),

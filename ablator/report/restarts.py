@@ -1,4 +1,4 @@
-"""Trials that were started more than once: what ended the earlier starts, in short."""
+"""Trials that were disturbed: what ended their earlier starts, and what else happened to them, in short."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ class Restart:
     """How often it was started."""
     retries: tuple[Retry, ...]
     """What ended each start but the last one; the latest 20."""
+    incidents: tuple[str, ...]
+    """What else happened."""
 
 
 def restarts(rows: Iterable[tuple[str, Mapping[int, Record]]]) -> tuple[Restart, ...]:
@@ -28,18 +30,23 @@ def restarts(rows: Iterable[tuple[str, Mapping[int, Record]]]) -> tuple[Restart,
     found: dict[str, Restart] = {}
     for label, records in rows:
         for seed, record in records.items():
-            if record.retries and record.identity not in found:
+            if (record.retries or record.incidents) and record.identity not in found:
                 found[record.identity] = Restart(
-                    label=label, seed=seed, attempts=record.attempts, retries=record.retries
+                    label=label,
+                    seed=seed,
+                    attempts=record.attempts,
+                    retries=record.retries,
+                    incidents=record.incidents,
                 )
     return tuple(found.values())
 
 
 def restarts_line(found: Sequence[Restart]) -> str:
     """All of them in a line; the first five by name."""
-    named = [
-        f"{one.label}, seed {one.seed}, {one.attempts} starts ({retries_text(one.retries)})"
-        for one in found[:_SHOWN]
-    ]
+    named = []
+    for one in found[:_SHOWN]:
+        starts = f", {one.attempts} starts" if one.retries else ""
+        events = "; ".join([*([retries_text(one.retries)] if one.retries else []), *one.incidents])
+        named.append(f"{one.label}, seed {one.seed}{starts} ({events})")
     more = [f"and {len(found) - _SHOWN} more trials"] if len(found) > _SHOWN else []
-    return f"Started more than once: {'; '.join([*named, *more])}."
+    return f"Disturbed: {'; '.join([*named, *more])}."

@@ -198,7 +198,7 @@ class Table:
     origins: tuple[Origin, ...] = ()
     """The different environments that the records were made in, the most frequent first."""
     restarts: tuple[Restart, ...] = ()
-    """Trials that were started more than once, which changes no number; in the order of the rows."""
+    """Trials that were disturbed, which changes no number; in the order of the rows."""
     links: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Identity to the address of the trial's run in MLflow, where there is one."""
 

@@ -92,6 +92,8 @@ def tags(store: Store, study: str, entry: Mapping[str, Any], record: Record) -> 
         found["ablator.unmeasured"] = ", ".join(f"{name} {word}" for name, word in record.unmeasured.items())
     if record.retries:
         found["ablator.retries"] = retries_text(record.retries)
+    if record.incidents:
+        found["ablator.incidents"] = "\n".join(record.incidents)
     if record.notes:
         found["ablator.notes"] = "\n".join(record.notes)
     for package, version in record.versions.items():

@@ -17,9 +17,10 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ablator.contracts.events import Event, OnEvent, Ticket
 from ablator.contracts.record import Record
 from ablator.errors import ClusterError
+from ablator.plan.packing import Measured
 from ablator.results.leases import Leases
 from ablator.results.store import Store
-from ablator.scheduling.cluster import Resources, cluster, shape_on, slots_for
+from ablator.scheduling.cluster import Resources, cluster, packed, shape_on, sharing, slots_for
 from ablator.scheduling.forgetting import Forgetting, Silent
 from ablator.scheduling.proxy import TrialProxy
 from ablator.scheduling.queue import Source, TrialQueue
@@ -56,6 +57,8 @@ class SweepSettings:
 
     resources: Resources = dataclasses.field(default_factory=Resources)
     execution: Execution = dataclasses.field(default_factory=Execution)
+    measured: Sequence[Sequence[Measured]] = ()
+    """What records say of the memory and speed of what is ahead, by footprint, for `resources.pack`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,8 +125,9 @@ def _run(
     phases: Sequence[Phase], leases: Leases, store: Store, settings: SweepSettings, on_event: OnEvent
 ) -> SweepOutcome:
     with cluster(settings.resources) as there, scratch(store, joined=there.joined) as place:
-        count = slots_for(settings.resources, there, max(phase.width for phase in phases))
-        shape = shape_on(settings.resources, there)
+        resources = packed(settings.resources, there, settings.measured)
+        count = slots_for(resources, there, max(phase.width for phase in phases))
+        shape = shape_on(resources, there)
         run = os.path.basename(place.path)
         slots = start_slots(
             count,
@@ -133,6 +137,7 @@ def _run(
                 execution=settings.execution,
                 threads=max(1, int(shape.cpus)),
                 run=run,
+                slots_per_gpu=sharing(shape),
             ),
             lockstep=any(phase.stop is not None for phase in phases),
             max_attempts=_MAX_ATTEMPTS,

@@ -315,7 +315,8 @@ class _Trial:
             curves=tuple(self._rows),
             cost=self._cost.result(self._updates),
             error=error,
-            notes=(*self._pieces.notes("evaluated"), *self._saver.notes()),
+            notes=self._pieces.notes("evaluated"),
+            incidents=self._saver.notes(),
         )
 
 

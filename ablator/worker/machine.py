@@ -12,6 +12,7 @@ from ablator.contracts.protocols import World
 from ablator.contracts.train import TrainSettings
 from ablator.errors import SettingError
 from ablator.objectives.features import forget_networks
+from ablator.plan.packing import MEMORY, SLOTS
 from ablator.training.batching import micro_batch_size
 from ablator.training.memory import halved
 
@@ -42,11 +43,16 @@ def clear(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def machine(device: torch.device) -> dict[str, str]:
-    """Name and size of what trains, for records."""
+def machine(device: torch.device, *, slots_per_gpu: int = 1) -> dict[str, str]:
+    """Name and size of what trains, for records; of a GPU also its memory and how many slots share it."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    shared = {}
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory // 2**20
+        shared = {SLOTS: str(slots_per_gpu), MEMORY: str(memory)}
     return {
         "device": name,
         "threads": str(torch.get_num_threads()),
         "cores": str(len(os.sched_getaffinity(0))),
+        **shared,
     }

@@ -48,7 +48,14 @@ def serve(config: dict[str, Any]) -> None:
         torch.cuda.set_device(device)
     worker = ray.get_runtime_context().get_actor_id()
     store = Store(settings.store)
-    runner = TrialRunner(store, settings.execution, world=world, device=device, run=settings.run)
+    runner = TrialRunner(
+        store,
+        settings.execution,
+        world=world,
+        device=device,
+        run=settings.run,
+        slots_per_gpu=settings.slots_per_gpu,
+    )
     for _ in range(settings.trials_per_life):
         taken = share(lambda: ray.get(inbox.take.remote(worker)))
         if taken is None:

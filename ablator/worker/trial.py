@@ -61,15 +61,27 @@ class TrialRunner:
     description, sizes of models, and (inside the data room) opened data sets."""
 
     def __init__(
-        self, store: Store, execution: Execution, *, world: World, device: torch.device, run: str = ""
+        self,
+        store: Store,
+        execution: Execution,
+        *,
+        world: World,
+        device: torch.device,
+        run: str = "",
+        slots_per_gpu: int = 1,
     ) -> None:
-        """`run` names the driver's run, to tell what an earlier one left."""
+        """`run` names the driver's run, to tell what an earlier one left; `slots_per_gpu`: slots that share
+        this one's GPU."""
         self.store = store
         self._run = run
         self.execution = execution
         self.world = world
         self.device = device
-        self._versions = {**environment(), **machine(device), "workers": str(world.size)}
+        self._versions = {
+            **environment(),
+            **machine(device, slots_per_gpu=slots_per_gpu),
+            "workers": str(world.size),
+        }
         self._sizes: dict[str, Size] = {}
         self._compiled = ""
 
@@ -151,7 +163,7 @@ class TrialRunner:
             start = dataclasses.replace(self.begin(call.ticket, start.number + 1), accumulate=accumulate)
         if record is not None and (count := stalls(folder)):
             stalled = stalled_text(count, self.execution.stall_seconds)
-            record = dataclasses.replace(record, notes=(*record.notes, stalled))
+            record = dataclasses.replace(record, incidents=(*record.incidents, stalled))
         return record
 
     def _train_watched(self, call: _Call, start: Start, watchdog: Watchdog) -> Record | None:
@@ -175,12 +187,11 @@ class TrialRunner:
         outcome = self._fit(call, settings, assembly, images, batches, depot, watchdog, on_start)
         if outcome.status == "stopped":
             return None
-        cost, notes = outcome.cost, [*assembly.notes, *batches.notes(), *outcome.notes, *depot.notes()]
+        cost, notes = outcome.cost, [*assembly.notes, *batches.notes(), *outcome.notes]
         if settings != spec.train:
             cost = {**cost, "accumulate": settings.accumulate}
             notes.append(memory_note(_trained(assembly), spec.train, settings, self.world))
-        if start.aside:
-            notes.append(aside_text(start.aside))
+        aside = (aside_text(start.aside),) if start.aside else ()
         return Record(
             identity=call.ticket.identity,
             status=outcome.status,
@@ -190,6 +201,7 @@ class TrialRunner:
             cost=cost,
             size=size.as_dict(),
             notes=tuple(notes),
+            incidents=(*aside, *outcome.incidents, *depot.notes()),
             error=outcome.error,
             attempts=start.number,
             retries=start.retries,

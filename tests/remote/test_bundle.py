@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ablator import api
 from ablator.errors import SettingError
+from ablator.registry import REGISTRIES
 from ablator.remote.bundle import bundle_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +45,15 @@ def attach(*arguments):
 
 COMPONENTS.add("shipped", attach, settings=ShippedSettings)
 """
+
+
+@pytest.fixture(autouse=True)
+def _no_traces() -> Iterator[None]:
+    """The registries belong to the process: plug-ins of one test are gone for the next."""
+    yield
+    for origin in {entry.origin for registry in REGISTRIES for entry in registry if entry.origin}:
+        for registry in REGISTRIES:
+            registry.drop(origin)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Trials that were started more than once are named where the run is told of, and nowhere else."""
+"""Trials that were disturbed are named where the run is told of, and nowhere else."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from ablator.report.table import Table
 from ablator.report.terminal import print_table
 
 RETRIES = (Retry(ended="worker died", when=5.0, epoch=3), Retry(ended="out of memory", when=9.0))
+INCIDENTS = ("one checkpoint could not be written",)
 LINE = (
-    "Started more than once: arm, seed 0, 3 starts (worker died, went on after epoch 3; out of memory, from "
-    "its beginning)."
+    "Disturbed: arm, seed 0, 3 starts (worker died, went on after epoch 3; out of memory, from its "
+    "beginning; one checkpoint could not be written)."
 )
 
 
@@ -28,7 +29,7 @@ def table_of(build: Callable[..., Table], **more: object) -> Table:
 
 
 def test_a_restart_is_told_and_changes_no_number(build: Callable[..., Table]) -> None:
-    plain, table = table_of(build), table_of(build, retries=RETRIES, attempts=3)
+    plain, table = table_of(build), table_of(build, retries=RETRIES, attempts=3, incidents=INCIDENTS)
     assert restarts_line(table.restarts) == LINE
     assert LINE in render_markdown(table)
     assert LINE in render_page(table)
@@ -40,7 +41,14 @@ def test_a_restart_is_told_and_changes_no_number(build: Callable[..., Table]) ->
     assert told["retries"][0] == {"ended": "worker died", "when": 5.0, "epoch": 3}
     for render in (render_markdown, render_json, render_page):
         assert render(table, costs=False) == render(plain, costs=False)
-        assert "more than once" not in render(plain)
+        assert "Disturbed" not in render(plain)
+
+
+def test_what_happened_to_a_trial_of_one_start_is_told_as_well(build: Callable[..., Table]) -> None:
+    table = table_of(build, incidents=INCIDENTS)
+    line = restarts_line(table.restarts)
+    assert line == "Disturbed: arm, seed 0 (one checkpoint could not be written)."
+    assert not table.footnotes
 
 
 def test_of_many_the_first_are_named(build: Callable[..., Table]) -> None:

@@ -25,6 +25,8 @@ from ablator.worker.trial import TrialRunner
 
 pytestmark = pytest.mark.slow
 
+# The machine of the tests may have another cluster.
+OPTIONS = ("--slots", "1", "--address", "local")
 SET = {"data.fraction": 1.0, "train.epochs": 5, "augment.flip": 0.1}
 
 
@@ -51,7 +53,7 @@ def run(study: Path, s3_store: str, tmp_path: Path) -> Iterator[subprocess.Popen
     """`ablator run` in a session of its own, to be hurt."""
     with open(tmp_path / "log", "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ablator", "run", str(study), "--store", s3_store, "--slots", "1"],
+            [sys.executable, "-m", "ablator", "run", str(study), "--store", s3_store, *OPTIONS],
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -83,7 +85,7 @@ def test_after_kill_9_the_same_command_goes_on_and_the_table_is_that_of_a_folder
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     before = store.ledger.load(store.ledger.identities())
-    again = cli("run", study, "--store", s3_store, "--slots", "1", "--json")
+    again = cli("run", study, "--store", s3_store, *OPTIONS, "--json")
     assert again.code == 0, again.err
     # A worker may have finished its trial while its driver died.
     assert again.json["cached"] in (len(before), len(before) + 1)

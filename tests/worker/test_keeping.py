@@ -90,7 +90,7 @@ def test_a_trial_goes_on_without_checkpoints_and_says_so(disk: Disk, ticket: Tic
     assert plain is not None
     assert record is not None
     assert record.curves == plain.curves
-    assert "one checkpoint could not be written ([Errno 28] No space left on device)" in record.notes
+    assert "one checkpoint could not be written ([Errno 28] No space left on device)" in record.incidents
     assert store.ledger.get(ticket.identity) == record
     assert not list(disk.root.rglob("*.tmp"))
 

@@ -170,7 +170,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_record_says_so(
     assert record is not None
     assert record.status == "completed"
     assert epochs == [1, 2, 3], "from its beginning"
-    (note,) = [note for note in record.notes if "damaged" in note]
+    (note,) = [note for note in record.incidents if "damaged" in note]
     assert (
         note == "its checkpoint was damaged once and set aside, and it was trained from its beginning again"
     )
