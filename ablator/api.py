@@ -21,6 +21,7 @@ from ablator.plan.explaining import explanation, the_search
 from ablator.plan.planning import Plan
 from ablator.plan.planning import plan as make_plan
 from ablator.plan.selecting import only, only_all
+from ablator.results.read_once import ReadOnce
 from ablator.results.store import Store
 from ablator.results.sync import SyncResult
 from ablator.results.sync import sync as send_missed
@@ -137,6 +138,14 @@ def run_all(
         on_event=on_event,
     )
     return bind(found, opened)
+
+
+def run_planned(
+    plans: Sequence[Plan], *, store: Store, known: ReadOnce | None = None, **options: Any
+) -> Bound:
+    """`run_all` for who has the plans already, made with the same profile and overrides as are among the
+    `options`, and may have read records of the store (`known`)."""
+    return bind(_run(plans, store=store, known=known, **options)[1], store)
 
 
 def plan_all(
@@ -303,13 +312,17 @@ def _run(
     mlflow: str | None,
     repair: bool,
     on_event: OnEvent | None,
+    known: ReadOnce | None = None,
     **options: Any,
 ) -> tuple[Store, list[Results]]:
     opened = _open(store)
+    known = known or ReadOnce(opened.ledger)
     if mlflow not in (None, "off"):
         check_server(mlflow)
-    with told(plans, opened, on_event, repair=repair) as telling:
-        found = run_plans(plans, store=opened, mlflow=mlflow, repair=repair, on_event=telling, **options)
+    with told(plans, opened, on_event, repair=repair, known=known) as telling:
+        found = run_plans(
+            plans, store=opened, mlflow=mlflow, repair=repair, on_event=telling, known=known, **options
+        )
     return opened, found
 
 

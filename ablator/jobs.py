@@ -18,6 +18,7 @@ from ablator.plan.trial import Start, Trial
 from ablator.results.journal import Journal
 from ablator.results.mirror import Mirror
 from ablator.results.outbox import MirrorTrial
+from ablator.results.read_once import ReadOnce
 from ablator.results.store import Store
 from ablator.results.versions import code_state
 from ablator.rounds import Rounds, asked
@@ -110,7 +111,9 @@ class Job:
                     self._sampled.setdefault(identity, _Sampled(search, sample.point, seed))
 
 
-def jobs_of(plans: Sequence[Plan], store: Store, mlflow: str | None, repair: bool) -> list[Job]:
+def jobs_of(
+    plans: Sequence[Plan], store: Store, known: ReadOnce, mlflow: str | None, repair: bool
+) -> list[Job]:
     _check_names(plans)
     if repair:
         # Of all studies: a search learns from every record, and a damaged one would stop it.
@@ -118,9 +121,9 @@ def jobs_of(plans: Sequence[Plan], store: Store, mlflow: str | None, repair: boo
     for planned in plans:
         # Without early stopping a study needs all its trials whole, and with it its baselines.
         whole = planned.trials if planned.stop is None else planned.baselines()
-        store.ledger.drop_pruned({trial.identity for trial in whole})
+        known.drop_pruned({trial.identity for trial in whole})
     journals = [journals_of(store, planned) for planned in plans]
-    before = [store.ledger.load(planned.unique()) for planned in plans]
+    before = [known.load(planned.unique()) for planned in plans]
     searches = [
         [search for search in planned.searches if not _settled(search, own[search.arm], store)]
         for planned, own in zip(plans, journals, strict=True)
@@ -154,7 +157,9 @@ class Upstream:
     """By name, of the studies that the needs belong to."""
 
 
-def upstream_of(jobs: Sequence[Job], store: Store, mlflow: str | None, repair: bool) -> Upstream:
+def upstream_of(
+    jobs: Sequence[Job], store: Store, known: ReadOnce, mlflow: str | None, repair: bool
+) -> Upstream:
     """Look for the weights that the jobs' trials start from. Raises StoreError where some are damaged; with
     `repair` they are moved aside instead, and their trials are trained again for them."""
     for job in jobs:
@@ -167,10 +172,10 @@ def upstream_of(jobs: Sequence[Job], store: Store, mlflow: str | None, repair: b
         for identity, need in own.items():
             if need.recorded or not any(identity in other.trials for other in jobs):
                 counted.setdefault(identity, job.name)
-    for identity in store.ledger.drop_pruned(needs):
+    for identity in known.drop_pruned(needs):
         # Ended early in a study of its own, it has no final weights.
         for job in jobs:
-            job.before = {known: record for known, record in job.before.items() if known != identity}
+            job.before = {one: record for one, record in job.before.items() if one != identity}
     mirrors = {job.name: job.mirror for job in jobs}
     code = code_state() if needs else None
     for need in needs.values():

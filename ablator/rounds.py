@@ -12,10 +12,12 @@ from typing import Literal
 
 from ablator.contracts.events import Event, OnEvent, Ticket
 from ablator.contracts.record import Record
+from ablator.plan.cost import longest_first
 from ablator.plan.planning import Arm, Plan
 from ablator.plan.trial import Trial, ticket_of
 from ablator.report.claims import claimed_mode
 from ablator.report.sequential import Known, SequentialDesign, asked_for
+from ablator.results.read_once import ReadOnce
 from ablator.results.store import Store
 
 _COSTS = ("ms_", "spread_ms_", "memory_mb_")
@@ -48,9 +50,9 @@ def asked(planned: Plan, records: Mapping[str, Record]) -> Plan:
     )
 
 
-def asked_in(planned: Plan, store: Store) -> Plan:
+def asked_in(planned: Plan, known: ReadOnce) -> Plan:
     """`asked` by the final records of a store: what a run would train, or has trained. Raises StoreError."""
-    return planned if planned.sequential is None else asked(planned, store.ledger.load(planned.unique()))
+    return planned if planned.sequential is None else asked(planned, known.load(planned.unique()))
 
 
 def _known(planned: Plan, arm: Arm, records: Mapping[str, Record]) -> Known:
@@ -74,9 +76,20 @@ class Rounds:
     before have an outcome. What the ledger has is not given out; what has failed in this run counts as an
     outcome, and what failed in an earlier one is tried again."""
 
-    def __init__(self, planned: Plan, store: Store, on_event: OnEvent) -> None:
+    def __init__(
+        self,
+        planned: Plan,
+        store: Store,
+        on_event: OnEvent,
+        known: ReadOnce | None = None,
+        costs: Mapping[str, float] | None = None,
+    ) -> None:
+        """`known`: records of the store that were read already; `costs`: estimated ones of trials, the
+        longest of which come first in their round."""
         self._planned = planned
         self._store = store
+        self._costs = costs or {}
+        self._records = known or ReadOnce(store.ledger)
         self._on_event = on_event
         self._trials = planned.unique()
         self._given: set[str] = set()
@@ -120,13 +133,14 @@ class Rounds:
 
     def _next_round(self) -> list[Trial]:
         """What was asked for and has no outcome."""
-        records = self._store.ledger.load(self._trials)
+        records = self._records.load(self._trials)
         for identity in self._given - records.keys():
             failure = self._store.ledger.failure(identity)
             if failure is not None:
                 records[identity] = failure
         wanted = asked(self._planned, records).unique()
-        return [trial for identity, trial in wanted.items() if identity not in records]
+        missing = [trial for identity, trial in wanted.items() if identity not in records]
+        return longest_first(missing, lambda trial: self._costs.get(trial.identity, 0.0))
 
     def _text(self, trials: Collection[Trial]) -> str:
         seeds = sorted({trial.seed for trial in trials})

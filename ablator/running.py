@@ -10,18 +10,23 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ablator.contracts.events import OnEvent, Ticket
+from ablator import data
+from ablator.contracts.events import Event, OnEvent, Ticket
 from ablator.contracts.record import Record
 from ablator.errors import SettingError, UserError
 from ablator.jobs import Job, Upstream, close, jobs_of, mirror_all, mirror_upstream, upstream_of, watch
+from ablator.plan.cost import epochs_worth, longest_first, training_pflop
+from ablator.plan.packing import Measured, measured
 from ablator.plan.planning import Plan
 from ablator.plan.plugins import sources
 from ablator.plan.trial import ticket_of
+from ablator.results.read_once import ReadOnce
 from ablator.results.store import Store
 from ablator.rounds import Rounds, mode_of
 from ablator.tables import Results, Summary, collect, linked, summarise
 
 if TYPE_CHECKING:
+    from ablator.assembly.check import Size
     from ablator.scheduling.cluster import Resources
     from ablator.scheduling.queue import Source
     from ablator.scheduling.sweep import Phase
@@ -43,15 +48,17 @@ def run_plans(
     mlflow: str | None,
     repair: bool,
     on_event: OnEvent | None,
+    known: ReadOnce,
 ) -> list[Results]:
-    """Train what is missing of the studies, mirror it to MLflow, and write their reports. Raises UserError
-    before anything is spent where a study, its data or the store are at fault."""
+    """Train what is missing of the studies, mirror it to MLflow, and write their reports; `known` has the
+    records that were read already. Raises UserError before anything is spent where a study, its data or the
+    store are at fault."""
     started = time.monotonic()
-    jobs = jobs_of(plans, store, mlflow, repair)
-    upstream = upstream_of(jobs, store, mlflow, repair)
+    jobs = jobs_of(plans, store, known, mlflow, repair)
+    upstream = upstream_of(jobs, store, known, mlflow, repair)
     try:
-        outcome = _sweep(jobs, upstream, store, resources, execution, on_event)
-        found = [collect(job.planned, store, job.journals, profile, overrides) for job in jobs]
+        outcome = _sweep(jobs, upstream, store, known, resources, execution, on_event)
+        found = [collect(job.planned, store, job.journals, profile, overrides, known) for job in jobs]
         for job, results in zip(jobs, found, strict=True):
             mirror_all(job, results)
         plans = [results.plan for results in found]
@@ -124,6 +131,7 @@ def _sweep(
     jobs: Sequence[Job],
     upstream: Upstream,
     store: Store,
+    known: ReadOnce,
     resources: Resources | None,
     execution: Execution | None,
     on_event: OnEvent | None,
@@ -138,23 +146,31 @@ def _sweep(
     from ablator.worker.execution import Execution
 
     resources = resources or Resources()
-    _preflight(busy, upstream, resources.shape.workers, named=len(jobs) > 1)
+    costs = _preflight(busy, upstream, resources.shape.workers, named=len(jobs) > 1)
     for code in sources(plugin for job in busy for plugin in job.planned.plugins):
         store.keep_plugin(code)
-    known = _finished(store) if any(job.searches for job in busy) else {}
+    finished = _finished(store) if any(job.searches for job in busy) else {}
     for job in busy:
         metric, mode = job.planned.study.report.metric, mode_of(job.planned)
         job.sources = [OptunaSource(s, job.journals[s.arm], metric=metric, mode=mode) for s in job.searches]
         for source in job.sources:
-            source.observe(known)
+            source.observe(finished)
     on_event = watch(jobs, upstream, store, on_event)
     for job in busy:
         if job.planned.sequential is not None:
-            job.rounds = Rounds(job.planned, store, on_event)
+            job.rounds = Rounds(job.planned, store, on_event, known, costs)
+    on_event(Event(kind="costs", costs=costs))
     outcome = sweep(
-        [*_upstream_phases(busy, upstream), *_phases(busy, upstream, measured_alone=resources.slots is None)],
+        [
+            *_upstream_phases(busy, upstream),
+            *_phases(busy, upstream, costs, measured_alone=resources.slots is None),
+        ],
         store=store,
-        settings=SweepSettings(resources=resources, execution=execution or Execution()),
+        settings=SweepSettings(
+            resources=resources,
+            execution=execution or Execution(),
+            measured=_measured(busy, store) if resources.pack else (),
+        ),
         on_event=on_event,
     )
     return _Outcome(
@@ -166,12 +182,14 @@ def _sweep(
     )
 
 
-def _preflight(jobs: Sequence[Job], upstream: Upstream, workers: int, *, named: bool) -> None:
-    """Check every different trial, and build every different model once over all studies."""
-    from ablator.assembly.check import Size
+def _preflight(jobs: Sequence[Job], upstream: Upstream, workers: int, *, named: bool) -> dict[str, float]:
+    """Check every different trial, and build every different model once over all studies. Returns what the
+    trials of the arms will cost, in PFLOP by identity, those of later rounds as well; what trains nothing is
+    not in it."""
     from ablator.assembly.preflight import preflight
 
     models: dict[str, Size] = {}
+    costs: dict[str, float] = {}
     for need in upstream.needs.values():
         try:
             preflight([need.start.trial], workers=workers, models=models)
@@ -180,12 +198,27 @@ def _preflight(jobs: Sequence[Job], upstream: Upstream, workers: int, *, named: 
     for job in jobs:
         report = job.planned.study.report
         try:
-            preflight(job.todo, workers=workers, metric=report.metric, columns=report.columns, models=models)
+            sizes = preflight(
+                job.todo, workers=workers, metric=report.metric, columns=report.columns, models=models
+            )
+            costs |= _costs(job, sizes)
             _check_stop(job)
         except UserError as error:
             if not named:
                 raise
             raise type(error)(f"{job.planned.study.file or job.name}: {error}") from error
+    return dict(longest_first(costs.items(), lambda item: item[1]))
+
+
+def _costs(job: Job, sizes: Mapping[str, Size]) -> dict[str, float]:
+    """Seeds of a row cost the same, so that what is missing of it tells the cost of all."""
+    rows: dict[int, float] = {}
+    for trial in job.missing:
+        if trial.arm not in rows and trial.spec.trains:
+            images = data.info(trial.spec.data).train_size
+            epochs = epochs_worth(trial.spec)
+            rows[trial.arm] = training_pflop(sizes[trial.identity].gmacs, images, epochs)
+    return {i: rows[t.arm] for i, t in job.trials.items() if t.arm in rows and i not in job.before}
 
 
 def _check_stop(job: Job) -> None:
@@ -211,7 +244,9 @@ def _upstream_phases(jobs: Sequence[Job], upstream: Upstream) -> list[Phase]:
     return [Phase(tickets=waves[depth], metric=metric) for depth in sorted(waves)]
 
 
-def _phases(jobs: Sequence[Job], upstream: Upstream, *, measured_alone: bool) -> list[Phase]:
+def _phases(
+    jobs: Sequence[Job], upstream: Upstream, costs: Mapping[str, float], *, measured_alone: bool
+) -> list[Phase]:
     """What is trained whole first, so that a study with early stopping finds shared trials finished and
     never ends one that another study needs; then each study with early stopping by itself, because its
     trials are compared with each other; measurements when no training disturbs them."""
@@ -224,24 +259,34 @@ def _phases(jobs: Sequence[Job], upstream: Upstream, *, measured_alone: bool) ->
     planned: set[str] = set(upstream.needs)
     for group in (whole, *stopping, measuring):
         if group:
-            phases.append(_phase(group, planned, baselines, alone=group is measuring and measured_alone))
+            phases.append(
+                _phase(group, planned, baselines, costs, alone=group is measuring and measured_alone)
+            )
             planned |= {ticket.identity for ticket in phases[-1].tickets}
     return phases
 
 
 def _phase(
-    jobs: Sequence[Job], planned: Collection[str], baselines: Collection[str], *, alone: bool
+    jobs: Sequence[Job],
+    planned: Collection[str],
+    baselines: Collection[str],
+    costs: Mapping[str, float],
+    *,
+    alone: bool,
 ) -> Phase:
+    """Trials of one Tune run, the longest first. With early stopping they stay in the plan's order: whoever
+    comes first to a rung is compared with few, so that an order by cost would favour costly models."""
     from ablator.scheduling.sweep import EarlyStop, Phase
 
     fixed = [job for job in jobs if job.rounds is None]
     rounds = [job.rounds for job in jobs if job.rounds is not None]
-    tickets = {trial.identity: ticket_of(trial) for job in fixed for trial in job.missing}
     first = jobs[0].planned
     stop = first.stop
+    trials = {trial.identity: trial for job in fixed for trial in job.missing}
+    order = list(trials) if stop else longest_first(trials, lambda identity: costs.get(identity, 0.0))
     epochs = max(trial.spec.train.all_epochs for job in jobs for trial in job.todo)
     return Phase(
-        tickets=[ticket for identity, ticket in tickets.items() if identity not in planned],
+        tickets=[ticket_of(trials[identity]) for identity in order if identity not in planned],
         sources=[*rounds, *(source for job in jobs for source in job.sources)],
         samples=sum(one.width for one in rounds)
         + sum(search.samples * len(search.seeds) for job in jobs for search in job.searches),
@@ -255,6 +300,12 @@ def _phase(
         spared=frozenset(baselines),
         alone=alone,
     )
+
+
+def _measured(jobs: Sequence[Job], store: Store) -> list[list[Measured]]:
+    """What finished trials say of the memory and speed of those that are ahead."""
+    specs = [trial.spec for job in jobs for trial in job.todo if trial.spec.trains]
+    return measured(_finished(store).values(), specs)
 
 
 def _finished(store: Store) -> dict[str, Record]:

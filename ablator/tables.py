@@ -23,6 +23,7 @@ from ablator.report.table import RowSpec, Table, TableSpec
 from ablator.report.writing import write_bound, write_page, write_report
 from ablator.results.journal import Journal, Sample
 from ablator.results.links import run_links
+from ablator.results.read_once import ReadOnce
 from ablator.results.store import Store
 from ablator.rounds import asked, design_of, mode_of
 from ablator.study.folder import name_together
@@ -105,9 +106,11 @@ def drawn(planned: Plan, journals: Mapping[int, Journal]) -> list[Trial]:
     return list(found.values())
 
 
-def found_records(store: Store, identities: Collection[str]) -> dict[str, Record]:
-    """Final records, and the failures of trials that have none."""
-    records = store.ledger.load(identities)
+def found_records(
+    store: Store, identities: Collection[str], known: ReadOnce | None = None
+) -> dict[str, Record]:
+    """Final records, and the failures of trials that have none; of `known` what was read already."""
+    records = (known or store.ledger).load(identities)
     return records | store.ledger.failures(i for i in identities if i not in records)
 
 
@@ -117,13 +120,14 @@ def collect(
     journals: Mapping[int, Journal],
     profile: str | None,
     overrides: Sequence[str],
+    known: ReadOnce | None = None,
 ) -> Results:
     """The table of all that the store has of a plan, and its written files. The summary is empty: what a
-    run came to, only the run knows. Raises StoreError."""
+    run came to, only the run knows; `known`: records that were read already. Raises StoreError."""
     whole = planned
     samples = {search.arm: journals[search.arm].read()[: search.samples] for search in planned.searches}
     drawn = {i for arm in samples.values() for sample in arm for i in sample.identities}
-    records = found_records(store, {*whole.unique(), *drawn})
+    records = found_records(store, {*whole.unique(), *drawn}, known)
     planned = asked(whole, records)
     records = {i: records[i] for i in (*planned.unique(), *drawn) if i in records}
     metric, mode = planned.study.report.metric, mode_of(planned)

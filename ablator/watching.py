@@ -19,6 +19,7 @@ from ablator.report.planned import needed_text, shared_line, verb
 from ablator.report.table import Account
 from ablator.report.telling import Teller
 from ablator.results.outbox import waiting
+from ablator.results.read_once import ReadOnce
 from ablator.results.standing import Standing, read_standing
 from ablator.results.store import Store
 from ablator.rounds import asked, asked_in, mode_of
@@ -43,21 +44,22 @@ class Ahead:
     """What is done with the trials."""
 
     @classmethod
-    def of(cls, plans: Sequence[Plan], store: Store) -> Ahead:
+    def of(cls, plans: Sequence[Plan], store: Store, known: ReadOnce | None = None) -> Ahead:
         """Counted from the ledger's names alone; of sequential seeds what the first round asks for, by their
-        records."""
-        plans = [_begun(planned, store) for planned in plans]
+        records, of which `known` has those that were read already."""
+        known = known or ReadOnce(store.ledger)
+        plans = [_begun(planned, known) for planned in plans]
         each = [planned.unique().keys() for planned in plans]
         different = set().union(*each)
-        known = store.ledger.identities()
-        samples = sum(_samples_left(planned, store, known) for planned in plans)
+        there = store.ledger.identities()
+        samples = sum(_samples_left(planned, store, there) for planned in plans)
         return cls(
             studies=len(plans),
             planned=sum(map(len, each)),
             different=len(different),
-            cached=len(different & known),
+            cached=len(different & there),
             samples=samples,
-            needed=_needed(plans, store, known),
+            needed=_needed(plans, store, there),
             verb=verb(plans),
         )
 
@@ -87,10 +89,10 @@ class Ahead:
         return f"first {needed_text(self.needed)}"
 
 
-def _begun(planned: Plan, store: Store) -> Plan:
+def _begun(planned: Plan, known: ReadOnce) -> Plan:
     """The plan with the trials alone that a run begins with."""
     try:
-        return asked_in(planned, store)
+        return asked_in(planned, known)
     except StoreError:  # The run itself names what is damaged, or repairs it.
         return planned
 
@@ -128,24 +130,25 @@ def filling_of(planned: Plan, asked_for: Plan, store: Store, lookup: Lookup) -> 
     )
 
 
-def board_of(plans: Sequence[Plan], store: Store) -> Board:
-    """The tables of a run that begins now, with what the ledger has."""
+def board_of(plans: Sequence[Plan], store: Store, known: ReadOnce | None = None) -> Board:
+    """The tables of a run that begins now, with what the ledger has; `known`: what was read of it already."""
+    known = known or ReadOnce(store.ledger)
 
     def final(identity: str) -> Record | None:
         with contextlib.suppress(StoreError):  # The run itself names what is damaged, or repairs it.
-            return store.ledger.get(identity)
+            return known.get(identity)
         return None
 
-    return Board([filling_of(planned, _begun(planned, store), store, final) for planned in plans])
+    return Board([filling_of(planned, _begun(planned, known), store, final) for planned in plans])
 
 
 @contextlib.contextmanager
 def told(
-    plans: Sequence[Plan], store: Store, on_event: OnEvent | None, *, repair: bool
+    plans: Sequence[Plan], store: Store, on_event: OnEvent | None, *, repair: bool, known: ReadOnce
 ) -> Iterator[OnEvent | None]:
     """`on_event` for a run of the plans, which also says in the store how the run stands, where there is
     something to train."""
-    ahead = Ahead.of(plans, store)
+    ahead = Ahead.of(plans, store, known)
     if not (ahead.todo or repair):
         yield on_event
         return

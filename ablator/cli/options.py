@@ -118,11 +118,29 @@ Gpus = Annotated[
         show_default=False,
     ),
 ]
+Pack = Annotated[
+    bool,
+    typer.Option(
+        "--pack",
+        help="Several slots a GPU, where finished trials show that they fit and are faster.",
+        rich_help_panel=_MACHINE,
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="Ray cluster to join; auto is this machine's, local starts one in any case.",
+        help="Ray cluster to join; auto is this machine's, local starts one in any case. As http://HOST:PORT "
+        "the job server that the studies are sent to.",
+        rich_help_panel=_MACHINE,
+        show_default=False,
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|URL",
+        help="Do it on the cluster that `ray up FILE` made, or that has the job server at http://HOST:PORT.",
         rich_help_panel=_MACHINE,
         show_default=False,
     ),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ablator.doctor import Check
     from ablator.plan.planning import Plan
     from ablator.report.live import Watcher
+    from ablator.results.read_once import ReadOnce
     from ablator.results.store import Store
     from ablator.tables import Bound, Results, Summary
     from ablator.watching import Ahead
@@ -84,7 +85,7 @@ def say_error(text: str, head: str = "error") -> None:
 
 
 def watcher(
-    to: Console, plans: Sequence[Plan], ahead: Ahead, store: Store, *, quiet: bool
+    to: Console, plans: Sequence[Plan], ahead: Ahead, store: Store, known: ReadOnce, *, quiet: bool
 ) -> contextlib.AbstractContextManager[Any]:
     """What follows a run: a live region on a terminal, lines elsewhere, nothing where nothing is trained."""
     from ablator.report.live import LineLog, Live
@@ -95,7 +96,7 @@ def watcher(
     metric = plans[0].study.report.metric
     watch: Watcher
     if to.is_terminal and not to.is_dumb_terminal:
-        watch = Live(to, ahead.progress(), metric=metric, board=board_of(plans, store))
+        watch = Live(to, ahead.progress(), metric=metric, board=board_of(plans, store, known))
     else:
         watch = LineLog(to, ahead.progress(), metric=metric)
     return watch

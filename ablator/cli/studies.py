@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablator.cli import objects, output, stores
+from ablator.cli import objects, output, remote, stores
 from ablator.cli import options as o
 from ablator.cli.app import app, examples
 from ablator.errors import SettingError
@@ -64,10 +64,12 @@ def plan(
         "ablator run experiments/moto_n.yaml --profile laptop",
         "ablator run experiments/moto_n.yaml --profile laptop --row 'n = 8, soft'",
         "ablator run experiments/ --gpus 0.5 --mlflow http://tracking:5000",
+        "ablator run experiments/moto_n.yaml --cluster cluster.yaml",
     ),
     short_help="Train what is missing and print the table; again to go on.",
 )
 def run(
+    ctx: typer.Context,
     studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
@@ -78,6 +80,8 @@ def run(
     workers: o.Workers = 1,
     cpus: o.Cpus = 1.0,
     gpus: o.Gpus = None,
+    pack: o.Pack = False,
+    cluster: o.Cluster = None,
     address: o.Address = None,
     compile_models: o.Compile = False,
     loader_workers: o.LoaderWorkers = 0,
@@ -93,17 +97,24 @@ def run(
     Several studies, or a folder of them, are one plan: a trial that some of them share is trained once.
     What is finished is never trained again, so that the same command goes on after whatever ended it.
     The exit code is 0 only where every planned trial has a result.
+
+    With --cluster the studies are sent to a cluster and trained there; this command shows the progress, may
+    be interrupted, and attaches to the run when it is given again.
     """
+    if (there := remote.elsewhere(cluster, address)) is not None:
+        remote.send(ctx, there)
     from ablator import api
+    from ablator.results.read_once import ReadOnce
     from ablator.watching import Ahead
 
     human = output.console(stderr=as_json)
     plans = api.plan_all(studies, profile=profile, overrides=overrides or (), rows=rows or ())
     opened = stores.made(store)
-    ahead = Ahead.of(plans, opened)
+    known = ReadOnce(opened.ledger)
+    ahead = Ahead.of(plans, opened, known)
     resources, execution = None, None
     if ahead.todo or repair:
-        resources = _resources(slots, workers, cpus, gpus, address)
+        resources = _resources(slots, workers, cpus, gpus, pack, address)
         execution = _execution(
             checkpoint_seconds, stall_seconds, loader_workers, compile_models, keep_weights
         )
@@ -111,12 +122,12 @@ def run(
         output.say(human, ahead.line())
     elif ahead.needed:
         output.say(human, ahead.needed_line())
-    with output.watcher(human, plans, ahead, opened, quiet=quiet) as on_event:
-        found = api.run_all(
-            [planned.study for planned in plans],
+    with output.watcher(human, plans, ahead, opened, known, quiet=quiet) as on_event:
+        found = api.run_planned(
+            plans,
+            known=known,
             profile=profile,
             overrides=overrides or (),
-            rows=rows or (),
             store=opened,
             resources=resources,
             execution=execution,
@@ -148,6 +159,7 @@ _FILES = {_Format.MARKDOWN: "table.md", _Format.LATEX: "table.tex", _Format.CSV:
     short_help="Print tables from what is trained already; of a folder also as one page.",
 )
 def report(
+    ctx: typer.Context,
     studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
@@ -156,14 +168,18 @@ def report(
     form: Annotated[
         _Format, typer.Option("--format", "-f", help="What is printed.", rich_help_panel="Output")
     ] = _Format.TABLE,
+    cluster: o.Cluster = None,
     as_json: o.Json = False,
 ) -> None:
     """Print the studies' tables from the ledger alone, and write their files. Exit code 1 where one has
     holes.
 
     Several studies, or a folder of them, are bound into one page as well. Formats other than `table` are
-    printed one study after the other, with an empty line between two.
+    printed one study after the other, with an empty line between two. Of a cluster the files are brought
+    here, into .ablator/clusters/NAME/reports.
     """
+    if cluster is not None:
+        remote.send(ctx, cluster, _FILES.get(form))
     from ablator import api
     from ablator.report.terminal import print_table
 
@@ -195,12 +211,14 @@ def report(
     short_help="Show where studies stand, also while they run.",
 )
 def status(
+    ctx: typer.Context,
     studies: o.StudyFiles,
     profile: o.Profile = None,
     overrides: o.Overrides = None,
     rows: o.Rows = None,
     store: o.StoreFolder = o.STORE,
     watch: o.Watch = False,
+    cluster: o.Cluster = None,
     as_json: o.Json = False,
 ) -> None:
     """Show where studies stand, also while another process runs them, here or on a machine that shares the
@@ -218,6 +236,8 @@ def status(
             "--watch shows the state again and again, and --json is one object; give one of them (a program "
             "calls `ablator status --json` as often as it likes)"
         )
+    if cluster is not None:
+        remote.send(ctx, cluster)
     plans = api.plan_all(studies, profile=profile, overrides=overrides or (), rows=rows or ())
     opened = stores.made(store)
     known: dict[str, Record] = {}
@@ -236,12 +256,13 @@ def status(
 
 
 def _resources(
-    slots: int | None, workers: int, cpus: float, gpus: float | None, address: str | None
+    slots: int | None, workers: int, cpus: float, gpus: float | None, pack: bool, address: str | None
 ) -> Resources:
     from ablator.scheduling.cluster import Resources
     from ablator.scheduling.slot import SlotShape
 
-    return Resources(slots=slots, shape=SlotShape(workers=workers, cpus=cpus, gpus=gpus), address=address)
+    shape = SlotShape(workers=workers, cpus=cpus, gpus=gpus)
+    return Resources(slots=slots, shape=shape, pack=pack, address=address)
 
 
 def _execution(

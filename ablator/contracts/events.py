@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-Kind = Literal["slots", "started", "epoch", "finished", "retried", "note", "round"]
+Kind = Literal["slots", "started", "epoch", "finished", "retried", "note", "round", "costs"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Event:
-    """One thing that happened. `slots`, `note` and `round` have no trial."""
+    """One thing that happened. `slots`, `note`, `round` and `costs` have no trial."""
 
     kind: Kind
     identity: str = ""
@@ -29,6 +29,8 @@ class Event:
     """What to say, for `note`, `round`, `retried` and failures."""
     trials: int = 0
     """Of `round`: how many trials are planned in addition."""
+    costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Of `costs`: what trials that will be started are estimated to cost, in their order, in one unit."""
 
 
 OnEvent = Callable[[Event], None]

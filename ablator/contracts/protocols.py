@@ -114,6 +114,8 @@ class Change:
     """Names of the seams that were changed."""
     notes: tuple[str, ...] = ()
     """Footnotes for the table."""
+    incidents: tuple[str, ...] = ()
+    """What happened and changes no number."""
 
 
 class Component(Protocol):
@@ -292,6 +294,8 @@ class Progress:
     """Optimiser steps done."""
 
 
+OnStart = Callable[[int], None]
+"""Called on every worker before the first step with the epochs that a checkpoint had finished."""
 OnProgress = Callable[[Progress], bool]
 """Called after every epoch on every worker; False ends the trial (pruned or abandoned)."""
 
@@ -315,3 +319,7 @@ class Outcome:
     cost: dict[str, float]
     error: str | None = None
     """Where it diverged."""
+    notes: tuple[str, ...] = ()
+    """Footnotes for the table."""
+    incidents: tuple[str, ...] = ()
+    """What happened and changes no number."""

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+
+_seen: contextvars.ContextVar[dict[Path, bytes] | None] = contextvars.ContextVar("seen", default=None)
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[dict[Path, bytes]]:
+    """What `read_file` reads during the body: path to content."""
+    seen: dict[Path, bytes] = {}
+    token = _seen.set(seen)
+    try:
+        yield seen
+    finally:
+        _seen.reset(token)
 
 
 def read_file(path: Path, most: int) -> bytes:
@@ -19,6 +35,8 @@ def read_file(path: Path, most: int) -> bytes:
         content = file.read(most + 1)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it is larger than {_size(most)}, the most that is read", str(path))
+    if (seen := _seen.get()) is not None:
+        seen[path] = content
     return content
 
 

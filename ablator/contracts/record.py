@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from ablator.contracts.settings import as_plain
@@ -12,6 +12,30 @@ from ablator.contracts.settings import as_plain
 Status = Literal["completed", "failed", "diverged", "pruned"]
 FINAL: frozenset[str] = frozenset({"completed", "diverged", "pruned"})
 """States that are results: running again does not train them again. A failure is tried again."""
+
+
+End = Literal["worker died", "hung", "out of memory", "slot died", "notice", "another run"]
+"""What ended a start of a trial before its end. notice: its machine was to be taken away. another run: the
+run that trained it ended or died, and a later one went on."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Retry:
+    """One start of a trial that something ended, and from where the next one went on."""
+
+    ended: End
+    when: float
+    """Unix seconds at which that was seen."""
+    epoch: int = 0
+    """Finished epochs that the next start found in the checkpoint."""
+
+
+def retries_text(retries: Sequence[Retry]) -> str:
+    """The same in words, such as `worker died, went on after epoch 3; hung, from its beginning`."""
+    return "; ".join(
+        f"{retry.ended}, {f'went on after epoch {retry.epoch}' if retry.epoch else 'from its beginning'}"
+        for retry in retries
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +63,11 @@ class Record:
     error: str | None = None
     """Why it failed or where it diverged; None for the other states."""
     attempts: int = 1
-    """How often it was started, deaths of workers included."""
+    """How often it was started, deaths of workers and earlier runs included."""
+    incidents: tuple[str, ...] = ()
+    """What happened around the training and changes no number, such as a checkpoint that found no space."""
+    retries: tuple[Retry, ...] = ()
+    """What ended each start but the last one, in order; the latest 20. Older records have none."""
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     """Python, torch, timm, ablator, device name, threads, git commit."""
     started: float = 0.0
@@ -90,7 +118,9 @@ class Record:
         wrong = sorted(name for name, value in data.items() if not _CHECKS[name](value))
         if wrong:
             raise ValueError(f"not a record: values of the wrong type in {', '.join(wrong)}")
-        return cls(**{**data, "curves": tuple(data.get("curves", ())), "notes": tuple(data.get("notes", ()))})
+        tuples = {name: tuple(data.get(name, ())) for name in ("curves", "notes", "incidents")}
+        retries = tuple(Retry(**retry) for retry in data.get("retries", ()))
+        return cls(**{**data, **tuples, "retries": retries})
 
 
 def _is_number(value: Any) -> bool:
@@ -118,6 +148,18 @@ def _has_texts(value: Any) -> bool:
     return _is_mapping(value, _is_text)
 
 
+def is_retry(value: Any) -> bool:
+    """Whether `value` is a Retry as plain JSON."""
+    return (
+        _is_mapping(value)
+        and value.keys() == {"ended", "when", "epoch"}
+        and value["ended"] in get_args(End)
+        and _is_number(value["when"])
+        and math.isfinite(value["when"])
+        and type(value["epoch"]) is int
+    )
+
+
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "identity": _is_text,
     "status": _is_text,
@@ -130,6 +172,8 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "notes": lambda value: _is_list(value, _is_text),
     "error": lambda value: value is None or _is_text(value),
     "attempts": lambda value: type(value) is int,
+    "incidents": lambda value: _is_list(value, _is_text),
+    "retries": lambda value: _is_list(value, is_retry),
     "versions": _has_texts,
     "started": lambda value: _is_number(value) and math.isfinite(value),
     "finished": lambda value: _is_number(value) and math.isfinite(value),

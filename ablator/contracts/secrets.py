@@ -97,7 +97,10 @@ _FORMS = (
 
 def scrubbed(text: str) -> str:
     """`text` without secrets: «NAME» in the place of a variable's value, *** in that of other ones."""
-    pattern, names = _values_of_variables()
+    return _scrubbed(text, *_values_of_variables())
+
+
+def _scrubbed(text: str, pattern: re.Pattern[str] | None, names: Mapping[str, str]) -> str:
     if pattern is not None:
         text = pattern.sub(lambda match: f"«{names[match[0]]}»", text)
     for form in _likely(text):
@@ -112,12 +115,17 @@ def _likely(text: str) -> list[_Form]:
 
 def scrubbed_plain(value: Any) -> Any:
     """The same for every text in plain data; keys stay."""
+    # The environment is looked through once, not for every text of a record.
+    return _scrubbed_plain(value, *_values_of_variables())
+
+
+def _scrubbed_plain(value: Any, pattern: re.Pattern[str] | None, names: Mapping[str, str]) -> Any:
     if isinstance(value, str):
-        return scrubbed(value)
+        return _scrubbed(value, pattern, names)
     if isinstance(value, Mapping):
-        return {key: scrubbed_plain(item) for key, item in value.items()}
+        return {key: _scrubbed_plain(item, pattern, names) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [scrubbed_plain(item) for item in value]
+        return [_scrubbed_plain(item, pattern, names) for item in value]
     return value
 
 
@@ -146,7 +154,13 @@ def split_uri(uri: str) -> tuple[str, str, str]:
 
 def _values_of_variables() -> tuple[re.Pattern[str] | None, Mapping[str, str]]:
     """What finds the secret values of this process's environment, and each value's variable."""
-    return _pattern(tuple(_secret_variables(os.environ)))
+    return _pattern(_known_variables(tuple(os.environ.items())))
+
+
+@functools.lru_cache(maxsize=2)
+def _known_variables(environment: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Remembered, because every record asks and the environment hardly ever changes."""
+    return tuple(_secret_variables(dict(environment)))
 
 
 def _secret_variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:

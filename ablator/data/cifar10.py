@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablator.data.fetching import fetch
-from ablator.data.settings import DataSettings
+from ablator.data.settings import DataSettings, place_of
 from ablator.data.source import ArrayImages, Source, cache_folder, fingerprint
 from ablator.errors import DataError
 
@@ -101,7 +101,7 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def _find(root: str | None) -> Path:
-    base = Path(root).expanduser() if root else Path(cache_folder()) / "cifar10"
+    base = place_of(root) if root else Path(cache_folder()) / "cifar10"
     looked = [base / name for name in _FOLDERS]
     for folder in looked:
         if all(_path(folder, name).exists() for name in (*_TRAIN, "test_batch")):

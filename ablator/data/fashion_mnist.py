@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablator.data.fetching import fetch
-from ablator.data.settings import DataSettings
+from ablator.data.settings import DataSettings, place_of
 from ablator.data.source import ArrayImages, Source, cache_folder, fingerprint
 from ablator.errors import DataError
 
@@ -90,7 +90,7 @@ def _complete(folder: Path) -> bool:
 
 def _find(root: str | None) -> Path:
     cache = Path(cache_folder()) / "fashion_mnist"
-    given = Path(root).expanduser() if root else None
+    given = place_of(root) if root else None
     # torchvision keeps the files under FashionMNIST/raw.
     looked = [given, given / "FashionMNIST" / "raw"] if given else [_DEBIAN, cache]
     for folder in looked:

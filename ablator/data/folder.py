@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ablator.data.settings import DataSettings
+from ablator.data.settings import DataSettings, place_of
 from ablator.data.source import IMAGENET_MEAN, IMAGENET_STD, Source, decode, fingerprint
 from ablator.data.subsets import holdout
 from ablator.errors import DataError, SettingError
@@ -70,7 +70,7 @@ def open_folder(settings: DataSettings) -> Source:
             "data.root is not set; data set 'folder' needs the path of a tree with one folder a class: "
             "--set data.root=DIR. `--profile laptop` needs no data at all"
         )
-    root = Path(settings.root).expanduser()
+    root = place_of(settings.root)
     train_dir, val_dir = _layout(root)
     train = _scan(train_dir)
     classes = tuple(sorted(train.files))

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from ablator.data.settings import DataSettings
+from ablator.data.settings import DataSettings, place_of
 from ablator.data.source import IMAGENET_MEAN, IMAGENET_STD, Source, UnreadableImageError, decode, fingerprint
 from ablator.data.subsets import holdout
 from ablator.errors import DataError, SettingError
@@ -115,7 +115,7 @@ def open_parquet(settings: DataSettings) -> Source:
             "data.root is not set; data set 'parquet' needs a Parquet file or a folder of them: "
             "--set data.root=PATH. `--profile laptop` needs no data at all"
         )
-    train_files, val_files = _layout(Path(settings.root).expanduser())
+    train_files, val_files = _layout(place_of(settings.root))
     train, val = _rows(train_files), _rows(val_files) if val_files else None
     keys = sorted(set(train.labels))
     if len(keys) < 2:

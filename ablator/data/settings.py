@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from ablator.contracts.settings import settings
+
+DATA = "ABLATOR_DATA"
+"""Environment variable: the folder that a relative `data.root` is relative to, else the working folder. A
+cluster sets it on every node, so that studies need no paths of machines."""
+
+
+def place_of(root: str) -> Path:
+    """Where `data.root` is on this machine."""
+    return Path(os.environ.get(DATA, "")).expanduser() / Path(root).expanduser()
 
 
 @settings

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from ablator.contracts.record import Record
 from ablator.plan.spec import SECTIONS, TrialSpec
@@ -64,6 +64,15 @@ def estimate(gmacs: float, images: int, epochs: float, rate: float | None) -> Es
     """One trial's cost at `rate` operations per second (`measured_rate`)."""
     pflop = training_pflop(gmacs, images, epochs)
     return Estimate(pflop=pflop, seconds=None if rate is None else pflop * 1e15 / rate)
+
+
+T = TypeVar("T")
+
+
+def longest_first(trials: Iterable[T], cost: Callable[[T], float]) -> list[T]:
+    """The order in which trials are handed to slots, so that a run does not end with one long trial that all
+    slots but one wait for; trials of the same cost stay in their order."""
+    return sorted(trials, key=cost, reverse=True)
 
 
 def total(estimates: Iterable[Estimate]) -> Estimate:

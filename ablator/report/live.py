@@ -10,7 +10,7 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from rich.live import Live as RichLive
 from rich.text import Text
 
 from ablator.contracts.events import Event
+from ablator.report.eta import Eta, Going
 from ablator.report.filling import Board
 from ablator.report.formatting import number, reason
 from ablator.report.region import STATUS_STYLES, clock_text, region
@@ -41,6 +42,13 @@ class Running:
     epoch: int = 0
     epochs: int = 0
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    epoch_seconds: float = 0.0
+    """From its start to the end of that epoch."""
+
+    @property
+    def part(self) -> float:
+        """Done at its last epoch, 0 to 1."""
+        return min(1.0, self.epoch / self.epochs) if self.epochs else 0.0
 
 
 class Progress:
@@ -57,7 +65,7 @@ class Progress:
         self.joined = False
         self.running: dict[str, Running] = {}
         self.finished: dict[str, int] = {"completed": 0, "failed": 0, "diverged": 0, "pruned": 0}
-        self._walls: list[float] = []
+        self._eta = Eta()
         self._clock = clock
         self._start = clock()
         self._started = time.time()
@@ -85,26 +93,40 @@ class Progress:
             self.planned += event.trials
         elif event.kind == "finished":
             self.finished[event.status] = self.finished.get(event.status, 0) + 1
-            trial = self.running.pop(event.identity, None)
-            if trial is not None:
-                self._walls.append(now - trial.since)
+            self._end(event, now)
+        elif event.kind == "costs":
+            self._eta.expect(event.costs)
         elif event.kind in ("started", "epoch", "retried"):
             trial = self.running.setdefault(
                 event.identity, Running(label=event.label, seed=event.seed, slot=event.slot, since=now)
             )
             trial.slot = event.slot
+            self._eta.start(event.identity)
             if event.kind == "epoch":
                 trial.epoch, trial.epochs, trial.metrics = event.epoch, event.epochs, event.metrics
+                trial.epoch_seconds = now - trial.since
+
+    def _end(self, event: Event, now: float) -> None:
+        trial = self.running.pop(event.identity, None)
+        if trial is None:
+            self._eta.start(event.identity)
+        else:
+            # One that was ended early took its part of the time.
+            part = {"completed": 1.0, "failed": 0.0}.get(event.status, trial.part)
+            self._eta.finish(event.identity, now - trial.since, part)
 
     def remaining_seconds(self) -> float | None:
         """Estimated seconds to the end; None before anything is known."""
-        now = self._clock()
-        return remaining_seconds(
-            walls=self._walls,
-            running=[(now - r.since, r.epoch / r.epochs if r.epochs else 0.0) for r in self.running.values()],
-            left=self.planned - self.done,
-            slots=self.slots,
-        )
+        going = [
+            Going(
+                identity=identity,
+                seconds=self.elapsed_of(trial),
+                part=trial.part,
+                seconds_then=trial.epoch_seconds,
+            )
+            for identity, trial in self.running.items()
+        ]
+        return self._eta.remaining(going, self.planned - self.done, self.slots)
 
     def standing(self, metric: str, *, studies: int = 1) -> Standing:
         """Where the run of `studies` studies stands now, with `metric` of every running trial."""
@@ -142,27 +164,6 @@ class Progress:
             value=value if math.isfinite(value) else None,
             seconds=self.elapsed_of(trial),
         )
-
-
-def remaining_seconds(
-    *, walls: Iterable[float], running: Iterable[tuple[float, float]], left: int, slots: int
-) -> float | None:
-    """Estimated seconds until `left` trials (the running ones included) are done on `slots` slots.
-
-    A trial takes the mean of `walls`, the seconds of the finished ones; before the first has finished, the
-    mean of what the `running` ones (seconds so far, part done) come to at their pace. The running ones'
-    seconds so far are taken off, each at most a trial's whole time, and the work is spread over the slots:
-    (left · mean − so far) / slots. None where there is no slot or no trial to learn from.
-    """
-    running = list(running)
-    known = list(walls) or [seconds / part for seconds, part in running if part > 0]
-    if left <= 0:
-        return 0.0
-    if not known or slots < 1:
-        return None
-    mean = sum(known) / len(known)
-    so_far = sum(min(seconds, mean) for seconds, _ in running)
-    return max(0.0, left * mean - so_far) / min(slots, left)
 
 
 class Watcher(Protocol):

@@ -56,6 +56,7 @@ class Mirror:
             with self._changed:
                 self._curves.forget(trial.identity)
                 before = self._queue.get(trial.identity, False) or self._outbox.waits(trial.identity)
+                before = before or self._outbox.doubtful
                 if self._outbox.put_trial(trial):
                     self._keep_diff()
                     self._enqueue(trial.identity, before)

@@ -32,6 +32,7 @@ REPORT = "report"
 
 _MOST_BYTES = 256 * 2**20
 _ENTRY: dict[str, type] = {"version": str, "digest": str}
+_CHECKSUM = "checksum"
 _TRIAL_ENTRY: dict[str, type] = {**_ENTRY, "label": str, "arm": str, "seed": int, "changes": dict}
 _REPORT_ENTRY: dict[str, type] = {**_ENTRY, "files": list, "metrics": dict, "diff": str}
 
@@ -72,6 +73,8 @@ class Outbox:
         self.folder = store.outbox / target.folder / checked_name(study, "study name")
         self._sent_path = store.sent / target.folder / f"{study}.jsonl"
         self._lock = threading.Lock()
+        self.doubtful = False
+        """Whether a line of what was sent cannot be read, so that MLflow may have more than is known."""
         self.experiment = ""
         """MLflow's id of the experiment that the runs are in; empty where nobody noted it."""
         self.sent = self._read_sent()
@@ -136,7 +139,7 @@ class Outbox:
         except (OSError, ValueError, RecursionError) as error:
             raise StoreError(f"unreadable outbox entry {path} ({error}); remove it and run again") from error
         kinds = _REPORT_ENTRY if name == REPORT else _TRIAL_ENTRY
-        if not isinstance(entry, dict) or not _is_sound(entry, kinds):
+        if not isinstance(entry, dict) or not _is_whole(entry) or not _is_sound(entry, kinds):
             raise StoreError(f"damaged outbox entry {path}; remove it and run again")
         return entry
 
@@ -189,7 +192,8 @@ class Outbox:
         path = self._path(name)
         self._make_folder()
         temporary = path.with_name(f"{TEMPORARY_PREFIX}{name}-{os.getpid()}-{threading.get_ident()}")
-        temporary.write_bytes(canonical_json(scrubbed_plain(entry)))
+        plain = scrubbed_plain(entry)
+        temporary.write_bytes(canonical_json({**plain, _CHECKSUM: _digest(plain)}))
         with self._lock:
             os.replace(temporary, path)
 
@@ -203,7 +207,7 @@ class Outbox:
         self._sent_path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._sent_path, "ab") as file:
             # A leading line break as well, so that a line cut short by a crash spoils no other.
-            file.write(b"\n" + canonical_json(line) + b"\n")
+            file.write(b"\n" + canonical_json({**line, _CHECKSUM: _digest(line)}) + b"\n")
         self._sent_size = self._size_of_sent()
 
     def _size_of_sent(self) -> int:
@@ -219,13 +223,22 @@ class Outbox:
         for line in lines:
             try:
                 data = json.loads(line)
+                if not _is_whole(data):
+                    raise ValueError("it does not match its checksum")
                 if "experiment" in data:
                     self.experiment = str(data["experiment"])
                     continue
                 sent[data["name"]] = Sent(version=data["version"], digest=data["digest"], run=data["run"])
             except (ValueError, KeyError, TypeError, RecursionError):
-                continue  # Empty, or cut short by a crash: that run is found again by its tags.
+                # Empty, cut short by a crash, or damaged: that run is found again by its tags.
+                self.doubtful = self.doubtful or bool(line)
         return sent
+
+
+def _is_whole(data: dict[str, Any]) -> bool:
+    """Takes the checksum out of `data`, if it has one (older files have none): whether it fits."""
+    checksum = data.pop(_CHECKSUM, None)
+    return checksum is None or checksum == _digest(data)
 
 
 def _is_sound(entry: Mapping[str, Any], kinds: Mapping[str, type]) -> bool:

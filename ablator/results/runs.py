@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ablator.contracts.record import Record
+from ablator.contracts.record import Record, retries_text
 from ablator.contracts.secrets import scrubbed
 from ablator.results.store import Store
 
@@ -90,6 +90,10 @@ def tags(store: Store, study: str, entry: Mapping[str, Any], record: Record) -> 
         found["ablator.error"] = record.error
     if record.unmeasured:
         found["ablator.unmeasured"] = ", ".join(f"{name} {word}" for name, word in record.unmeasured.items())
+    if record.retries:
+        found["ablator.retries"] = retries_text(record.retries)
+    if record.incidents:
+        found["ablator.incidents"] = "\n".join(record.incidents)
     if record.notes:
         found["ablator.notes"] = "\n".join(record.notes)
     for package, version in record.versions.items():

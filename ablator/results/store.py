@@ -185,6 +185,10 @@ class Store:
         """Folder of one trial's checkpoints."""
         return self.root / "checkpoints" / checked_name(identity, "trial's identity")
 
+    def starts(self, identity: str) -> Spot:
+        """How often an unfinished trial was started, and what ended each start; with its checkpoints."""
+        return Spot(self.files, f"checkpoints/{checked_name(identity)}/starts.json")
+
     def ticket(self, identity: str) -> Spot:
         """The spec of a trial that is being trained at this moment."""
         return Spot(self.files, f"tickets/{checked_name(identity)}.json")

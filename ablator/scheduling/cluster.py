@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import gc
 import logging
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +15,7 @@ import ray
 from ray._private.accelerators import get_accelerator_manager_for_resource
 
 from ablator.errors import ClusterError, SettingError
+from ablator.plan.packing import Measured, slots_per_gpu
 from ablator.scheduling.address import answers, running_address
 from ablator.scheduling.slot import SlotShape
 
@@ -40,6 +42,13 @@ KNOBS = {
     "RAY_worker_maximum_startup_concurrency": "8",
 }
 
+# Machines of a cluster may be taken away with a notice, which a light process of each slot passes on.
+_JOINED = {**KNOBS, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}
+
+
+_KIND = "accelerator_type:"
+"""What Ray's resource for the kind of a node's GPUs begins with."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resources:
@@ -48,8 +57,17 @@ class Resources:
     slots: int | None = None
     """Worker groups at once; None: as many as the cluster holds."""
     shape: SlotShape = dataclasses.field(default_factory=SlotShape)
+    pack: bool = False
+    """Several slots a GPU where that was measured to fit and to be faster; needs `shape.gpus` None."""
     address: str | None = None
     """A cluster's address, `local` to start one in any case, or None to join one if there is one."""
+
+    def __post_init__(self) -> None:
+        if self.pack and (self.shape.gpus is not None or self.shape.workers > 1):
+            raise SettingError(
+                "--pack finds out how many slots share a GPU and does not go with --gpus, nor with several "
+                "--workers, which cannot share one; leave out one of them"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +77,8 @@ class Cluster:
     joined: bool
     nodes: tuple[tuple[float, float], ...]
     """CPUs and GPUs of every node."""
+    devices: tuple[str, ...] = ()
+    """Kinds of GPUs that it has, as Ray names them, such as H100; empty where Ray does not know them."""
     api: str = ""
     """Address of its API server, of one that this run started; empty where it has none."""
 
@@ -86,7 +106,7 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is not None:
         # A cluster that runs already has an environment of its own.
-        options["runtime_env"] = {"env_vars": {k: v for k, v in KNOBS.items() if "TUNE" not in k}}
+        options["runtime_env"] = {"env_vars": {k: v for k, v in _JOINED.items() if "TUNE" not in k}}
     else:
         slots_for(resources, _this_machine(), trials=resources.slots or 1)
         options["num_cpus"] = _cores()
@@ -102,11 +122,14 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
     try:
         found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         nodes = tuple((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in found)
+        devices = tuple(
+            sorted({name.removeprefix(_KIND) for node in found for name in node if _KIND in name})
+        )
         if address is not None:
-            yield Cluster(joined=True, nodes=nodes)
+            yield Cluster(joined=True, nodes=nodes, devices=devices)
         else:
             url = context.dashboard_url
-            yield dataclasses.replace(_this_machine(), api=f"http://{url}" if url else "")
+            yield dataclasses.replace(_this_machine(), devices=devices, api=f"http://{url}" if url else "")
     finally:
         _leave()
 
@@ -175,6 +198,24 @@ def shape_on(resources: Resources, cluster: Cluster) -> SlotShape:
             "refuses it); use --gpus 1, or --workers 1 for several trials on one GPU"
         )
     return dataclasses.replace(shape, gpus=gpus)
+
+
+def packed(resources: Resources, cluster: Cluster, specs: Sequence[Sequence[Measured]]) -> Resources:
+    """With a part of a GPU a worker, where `pack` asks for it and the measurements of what is ahead (`specs`,
+    by footprint) allow more than one slot a GPU."""
+    if not resources.pack:
+        return resources
+    count = slots_per_gpu(specs, cluster.devices) if cluster.gpus else 1
+    if count == 1:
+        return resources
+    # Ray counts in ten-thousandths.
+    share = math.floor(1e4 / count) / 1e4
+    return dataclasses.replace(resources, pack=False, shape=dataclasses.replace(resources.shape, gpus=share))
+
+
+def sharing(shape: SlotShape) -> int:
+    """Slots that share a GPU under a shape of slots."""
+    return int((1 + 1e-6) // shape.gpus) if shape.gpus and shape.gpus < 1 else 1
 
 
 def slots_for(resources: Resources, cluster: Cluster, trials: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 # How long one call waits before it answers "nothing yet"; bounds what a dead caller can hold.
 _POLL_S = 5.0
 _REMEMBERED = 16
+_MOST_EXCUSED = 16
 
 
 class _Assignment:
@@ -18,6 +19,8 @@ class _Assignment:
     def __init__(self, ticket: dict[str, Any], attempts: int) -> None:
         self.ticket = ticket
         self.attempts = attempts
+        self.excused: set[int] = set()
+        """Attempts that ended for a reason that is not the trial's, at most 16 of them."""
         self.events: list[dict[str, Any]] = []
         self.acknowledged = 0
         self.abandoned = False
@@ -58,6 +61,19 @@ class Inbox:
         self._notify()
         return "taken"
 
+    async def vacant(self) -> bool:
+        """Whether the slot would take a trial, or is broken, of which `assign` says why; waits a while for
+        either, so that nobody has to ask again and again."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _POLL_S
+        while not (found := self._broken is not None or await self.free()) and loop.time() < end:
+            await self._wait()
+        return found
+
+    async def holds(self, identity: str) -> bool:
+        """Whether that trial was given to this slot and has not come to an end."""
+        return self._current(identity) is not None
+
     async def free(self) -> bool:
         """Whether the slot would take a trial at once."""
         taken = self._assignment is not None and not self._assignment.done
@@ -68,12 +84,13 @@ class Inbox:
         trial is given again to workers that come back from the dead, up to the allowed attempts. None: the
         slot closes, or the worker that asked is not the one that counts any more."""
         self.worker = worker
+        self._notify()
         while True:
             if self._closing or self.worker != worker:
                 return None
             current = self._assignment
             if current is not None and not current.done:
-                if current.attempts < self._max_attempts:
+                if current.attempts - len(current.excused) < self._max_attempts:
                     current.attempts += 1
                     if current.attempts > 1:
                         current.events.append({"retried": current.attempts})
@@ -98,7 +115,7 @@ class Inbox:
         if current is None or self.worker is not None:
             return None
         self._assignment = None
-        return current.attempts
+        return current.attempts - len(current.excused)
 
     async def report(self, identity: str, row: dict[str, float]) -> bool:
         """One epoch is done; False tells the worker to leave this trial."""
@@ -110,6 +127,12 @@ class Inbox:
         while self._lockstep and current.acknowledged < len(current.events) and not current.abandoned:
             await self._wait()
         return not current.abandoned
+
+    async def excuse(self, identity: str, attempt: int) -> None:
+        """The trial's workers end now and want it again; up to 16 times this does not count as an attempt."""
+        current = self._current(identity)
+        if current is not None and len(current.excused) < _MOST_EXCUSED:
+            current.excused.add(attempt)
 
     async def finish(self, identity: str, summary: dict[str, Any]) -> None:
         """The trial is over and, unless its worker died, its record is committed."""

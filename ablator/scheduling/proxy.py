@@ -3,7 +3,6 @@ what the slot reports, so that Tune's searchers and early stopping work on it.""
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -11,10 +10,13 @@ import ray
 from ray import tune
 
 from ablator.results.store import Store
+from ablator.scheduling.tickets import read_ticket
 
 _CLAIM_S = 0.02
-"""Between two looks for a free slot."""
+"""Before a slot that is away or gone is asked again."""
 _AWAY_S = 0.5
+_HOLDER_S = 1.0
+"""At most, for all slots to say whether they have a trial already."""
 _QUIET_S = 1.0
 """Without early stopping, epochs are passed on at most this often: each costs the driver time."""
 
@@ -37,6 +39,10 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
         self._metric = metric
         self._every_epoch = every_epoch
         self._worst = worst
+        self._new = True
+        self._asked: dict[Any, int] = {}
+        """Slots that were asked whether they are free and have not answered yet, by reference; of earlier
+        trials too."""
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -94,24 +100,55 @@ class TrialProxy(tune.Trainable):  # type: ignore[misc]
         return None if answer is None else list(answer)
 
     def _claim(self, attempts: int) -> int:
-        spot = self._store.ticket(self._identity)
-        ticket = json.loads(spot.files.read(spot.name))
+        """Put the ticket, whose trial was started so often before, into a slot that is free, waiting for
+        one. All slots are asked at once and answer when they are free: with a hundred of them nobody may go
+        round asking."""
+        ticket = read_ticket(self._store, self._identity)
+        # Several trials that begin at the same time begin with different slots.
+        first = int(self._identity[:8], 16) % len(self._slots)
+        order = [*range(first, len(self._slots)), *range(first)]
+        dead: dict[int, str] = {}
+        if (holder := self._holder()) is not None:
+            return holder
         while True:
-            answers = []
-            for number, slot in enumerate(self._slots):
-                try:
-                    answer = ray.get(slot.assign.remote(ticket, attempts))
-                except ray.exceptions.ActorUnavailableError:
-                    # Ray is starting the slot again; it is free or gone soon.
-                    answer = "busy"
-                except ray.exceptions.ActorDiedError as error:
-                    answer = str(error)
-                if answer == "taken":
-                    return number
-                answers.append(answer)
-            if not {"busy", "starting"} & set(answers):
-                raise RuntimeError("no slot is alive: " + "; ".join(answers))
-            time.sleep(_CLAIM_S if "busy" in answers else _AWAY_S)
+            for number in order:
+                if number not in self._asked.values():
+                    self._asked[self._slots[number].vacant.remote()] = number
+            ready, _ = ray.wait(list(self._asked), num_returns=1)
+            number = self._asked.pop(ready[0])
+            answer = self._offer(number, ready[0], ticket, attempts)
+            if answer == "taken":
+                return number
+            dead.pop(number, None)
+            if answer not in ("busy", "starting"):
+                dead[number] = answer
+                time.sleep(_CLAIM_S)
+            if len(dead) == len(self._slots):
+                raise RuntimeError("no slot is alive: " + "; ".join(dead.values()))
+
+    def _holder(self) -> int | None:
+        """The slot that has the trial already, because whoever followed it died. Only an actor that is new
+        asks: Tune has just started it, maybe for such a trial."""
+        if not self._new:
+            return None
+        self._new = False
+        asked = [slot.holds.remote(self._identity) for slot in self._slots]
+        # Slots that are still starting hold nothing.
+        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_HOLDER_S)
+        return next((asked.index(answer) for answer in answered if _asked(answer)), None)
+
+    def _offer(self, number: int, vacant: Any, ticket: dict[str, Any], attempts: int) -> str:
+        """What the slot says to the ticket (`Inbox.assign`), or why the slot is none any more."""
+        try:
+            if not ray.get(vacant):
+                return "busy"
+            return str(ray.get(self._slots[number].assign.remote(ticket, attempts)))
+        except ray.exceptions.ActorUnavailableError:
+            # Ray is starting the slot again; it is free or gone soon.
+            time.sleep(_CLAIM_S)
+            return "starting"
+        except ray.exceptions.ActorDiedError as error:
+            return str(error)
 
     def _finish(self, summary: dict[str, Any]) -> dict[str, Any]:
         self._last = {**self._last, **summary.get("metrics", {})}

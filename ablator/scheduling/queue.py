@@ -7,7 +7,6 @@ training, and hands Tune nothing but an identity: the specs stay in ticket files
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import deque
@@ -19,10 +18,9 @@ from ray.tune.search import Searcher
 
 from ablator.contracts.events import Event, OnEvent, Ticket
 from ablator.contracts.record import Record
-from ablator.contracts.settings import as_plain
-from ablator.results.durable import explained
 from ablator.results.leases import Leases
 from ablator.results.store import Store
+from ablator.scheduling.tickets import write_ticket
 
 _PATIENCE = 1.0
 """Seconds between two looks at trials that other runs train."""
@@ -116,6 +114,8 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             return None
         try:
             ticket, source = self._next()
+            if ticket is not None:
+                write_ticket(self._store, ticket)
         except Exception as problem:  # noqa: BLE001 - Tune would let running trials hang
             self._give_up(problem)
             return None
@@ -129,9 +129,6 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self._waiting[ticket.identity] = [source]
         if source is not None:
             self.asked[ticket.identity] = source
-        spot = self._store.ticket(ticket.identity)
-        with explained("write the ticket", str(spot)):
-            spot.files.write(spot.name, json.dumps(as_plain(ticket)).encode(), synced=False)
         self._live[trial_id] = ticket
         return {"trial": ticket.identity}
 

@@ -17,16 +17,19 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ablator.contracts.events import Event, OnEvent, Ticket
 from ablator.contracts.record import Record
 from ablator.errors import ClusterError
+from ablator.plan.packing import Measured
 from ablator.results.leases import Leases
 from ablator.results.store import Store
-from ablator.scheduling.cluster import Resources, cluster, shape_on, slots_for
+from ablator.scheduling.cluster import Resources, cluster, packed, shape_on, sharing, slots_for
+from ablator.scheduling.forgetting import Forgetting, Silent
 from ablator.scheduling.proxy import TrialProxy
 from ablator.scheduling.queue import Source, TrialQueue
 from ablator.scheduling.reservations import given_back
 from ablator.scheduling.scratch import Scratch, scratch
 from ablator.scheduling.slot import start_slots
 from ablator.worker.execution import Execution, SlotSettings
-from ablator.worker.trial import failed_record, pruned_record
+from ablator.worker.history import History
+from ablator.worker.records import failed_record, pruned_record
 from ablator.worker.watchdog import stalled_text, stalls
 
 _MAX_ATTEMPTS = 4
@@ -54,6 +57,8 @@ class SweepSettings:
 
     resources: Resources = dataclasses.field(default_factory=Resources)
     execution: Execution = dataclasses.field(default_factory=Execution)
+    measured: Sequence[Sequence[Measured]] = ()
+    """What records say of the memory and speed of what is ahead, by footprint, for `resources.pack`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,19 +125,27 @@ def _run(
     phases: Sequence[Phase], leases: Leases, store: Store, settings: SweepSettings, on_event: OnEvent
 ) -> SweepOutcome:
     with cluster(settings.resources) as there, scratch(store, joined=there.joined) as place:
-        count = slots_for(settings.resources, there, max(phase.width for phase in phases))
-        shape = shape_on(settings.resources, there)
+        resources = packed(settings.resources, there, settings.measured)
+        count = slots_for(resources, there, max(phase.width for phase in phases))
+        shape = shape_on(resources, there)
+        run = os.path.basename(place.path)
         slots = start_slots(
             count,
             shape,
-            SlotSettings(store=store.uri, execution=settings.execution, threads=max(1, int(shape.cpus))),
+            SlotSettings(
+                store=store.uri,
+                execution=settings.execution,
+                threads=max(1, int(shape.cpus)),
+                run=run,
+                slots_per_gpu=sharing(shape),
+            ),
             lockstep=any(phase.stop is not None for phase in phases),
             max_attempts=_MAX_ATTEMPTS,
             scratch=place,
             api=there.api,
         )
         on_event(Event(kind="slots", slot=count, text="joined" if there.joined else "started"))
-        outcomes = _Outcomes(store, slots, settings.execution.stall_seconds)
+        outcomes = _Outcomes(store, slots, settings.execution.stall_seconds, run)
         done = SweepOutcome(statuses={}, asked={}, answers=[], elsewhere={})
         try:
             with given_back():
@@ -221,7 +234,7 @@ def _tune(
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=_PROXY_RETRIES),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                callbacks=[_Relay(queue, on_event)],
+                callbacks=[_Relay(queue, on_event), Silent()],
             ),
         )
         try:
@@ -234,7 +247,7 @@ def _tune(
 
 def _scheduler(stop: EarlyStop | None, spared: Collection[str]) -> TrialScheduler:
     if stop is None:
-        return FIFOScheduler()
+        return _Fifo()
     if stop.kind == "asha":
         return _Asha(
             spared,
@@ -253,7 +266,11 @@ def _scheduler(stop: EarlyStop | None, spared: Collection[str]) -> TrialSchedule
     )
 
 
-class _Sparing:
+class _Fifo(Forgetting, FIFOScheduler):  # type: ignore[misc]
+    """Trials in the queue's order."""
+
+
+class _Sparing(Forgetting):
     """Before a scheduler of Tune: one that leaves the baseline's trials alone. They count for the others, and
     without them no other row can be compared with anything."""
 
@@ -323,8 +340,8 @@ class _Relay(tune.Callback):  # type: ignore[misc]
 class _Outcomes:
     """Reads how a trial ended, from the ledger first: what is committed there is what counts."""
 
-    def __init__(self, store: Store, slots: list[Any], stall_seconds: float) -> None:
-        self._store = store
+    def __init__(self, store: Store, slots: list[Any], stall_seconds: float, run: str) -> None:
+        self._store, self._run = store, run
         self._stall_seconds = stall_seconds
         self._slots = slots
         self._began = time.time()
@@ -345,8 +362,9 @@ class _Outcomes:
         why = (result or {}).get("error") or "the actor that followed it died too often"
         if count := stalls(self._store.checkpoints(ticket.identity)):
             why = f"{why}; {stalled_text(count, self._stall_seconds)}"
-        attempts = int((result or {}).get("attempts", _PROXY_RETRIES + 1))
-        record = failed_record(ticket, str(why), attempts=attempts, started=time.time())
+        history = History(self._store, ticket.identity, self._run)
+        attempts, retries = history.lost(int((result or {}).get("attempts", _PROXY_RETRIES + 1)))
+        record = failed_record(ticket, str(why), attempts=attempts, retries=retries, started=time.time())
         self._store.ledger.commit(record)
         return record
 
@@ -356,7 +374,9 @@ class _Outcomes:
         # Tune hands its searchers flattened results.
         flat = {k.removeprefix("curve/"): v for k, v in result.items() if k.startswith("curve/")}
         curve = {k: float(v) for k, v in flat.items() if k != "epochs"}
-        record = pruned_record(ticket, curve, started=time.time() - float(result.get("time_total_s", 0)))
+        attempts, retries = History(self._store, ticket.identity, self._run).so_far()
+        started = time.time() - float(result.get("time_total_s", 0))
+        record = pruned_record(ticket, curve, started=started, attempts=attempts, retries=retries)
         self._store.ledger.commit(record)
         self._store.remove(self._store.checkpoints(ticket.identity))
         return self._store.ledger.get(ticket.identity) or record

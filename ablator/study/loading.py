@@ -19,7 +19,8 @@ from ablator.study.validation import validate
 
 _PROFILES = Path("recipes") / "profiles"
 _PROFILE_NAME = re.compile(r"\w[\w .+-]{0,79}")
-_INSTALLED = Path(__file__).resolve().parents[2]
+PROFILES_INSTALLED = Path(__file__).resolve().parents[2] / _PROFILES
+"""Those that come with Ablator."""
 
 
 def load(path: str | Path) -> Study:
@@ -133,7 +134,7 @@ def _profile_files(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     upwards = (parent / _PROFILES for parent in (folder.resolve(), *folder.resolve().parents))
     nearby = next((place for place in upwards if place.is_dir()), None)
-    for place in (_INSTALLED / _PROFILES, nearby):
+    for place in (PROFILES_INSTALLED, nearby):
         if place is not None and place.is_dir():
             found |= {path.stem: path for path in sorted(place.glob("*.yaml"))}
     return found

@@ -46,6 +46,8 @@ class Saver:
         self._depot = depot
         self._tag, self._seconds, self._world, self._device = tag, seconds, world, device
         self._last = time.monotonic()
+        self._missed = 0
+        self._why = ""
 
     @property
     def writes(self) -> bool:
@@ -57,12 +59,25 @@ class Saver:
         return self.writes and time.monotonic() - self._last >= self._seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """`save` under the trial's tag."""
+        """`save` under the trial's tag. Where the place takes nothing the trial goes on without: the next
+        checkpoint is the next try, and until then the file is the last one that could be written."""
         assert self.path is not None
-        save(self.path, self._tag, state)
-        if self._depot is not None:
-            self._depot.publish(self.path)
+        try:
+            save(self.path, self._tag, state)
+        except StoreError as error:
+            self._missed += 1
+            self._why = str(error.__cause__)
+        else:
+            if self._depot is not None:
+                self._depot.publish(self.path)
         self._last = time.monotonic()
+
+    def notes(self) -> tuple[str, ...]:
+        """A footnote, where checkpoints could not be written."""
+        if not self._missed:
+            return ()
+        count = "one checkpoint" if self._missed == 1 else f"{self._missed} checkpoints"
+        return (f"{count} could not be written ({_first_line(self._why)})",)
 
     def load(self) -> dict[str, Any] | None:
         """`load` on rank 0, and the same state or StoreError on every worker (a collective call): the
@@ -182,5 +197,5 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception | str) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ablator.contracts.protocols import Batches
+from ablator.training.memory import Pieces
 from ablator.training.randomness import derive
 from ablator.training.step import autocast
 
@@ -55,6 +56,7 @@ class FeatureBatches:
         self._device, self._precision, self._type = device, precision, _TYPES[cache]
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
         self._validation: list[tuple[Tensor, Tensor]] | None = None
+        self._pieces = Pieces()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -90,8 +92,8 @@ class FeatureBatches:
             yield features_BD.float(), labels_B
 
     def notes(self) -> tuple[str, ...]:
-        """Footnotes of the images' loaders, and how many views are kept."""
-        notes = dict.fromkeys((*self._batches.notes(), *self._passes.notes()))
+        """Footnotes of the images' loaders, how many views are kept, and whether memory was out."""
+        notes = dict.fromkeys((*self._batches.notes(), *self._passes.notes(), *self._pieces.notes("encoded")))
         if self._views is not None and self._views > 1:
             notes[f"every training image is seen in {self._views} fixed augmented views"] = None
         return tuple(notes)
@@ -114,8 +116,11 @@ class FeatureBatches:
             self._kept[view] = (features_ND, labels_N)
         return self._kept[view]
 
-    @torch.no_grad()
     def _encode(self, images_BCHW: Tensor) -> Tensor:
+        return self._pieces(self._encode_piece, images_BCHW)
+
+    @torch.no_grad()
+    def _encode_piece(self, images_BCHW: Tensor) -> Tensor:
         with autocast(self._device, self._precision):
             features_BD: Tensor = self._encoder(images_BCHW.to(self._device, non_blocking=True))
         return features_BD.float()

@@ -16,12 +16,18 @@ from ablator.training import checkpoint as checkpoints
 _AVERAGED = "ema_"
 
 
-def keep_weights(checkpoint: Path, to: Path, tag: str) -> None:
-    """Write the weights of a finished trial's last `checkpoint` under the same tag; the checkpoint stays, and
-    where there is none (a trial that measures and does not train) nothing is kept. Raises StoreError."""
+def keep_weights(checkpoint: Path, to: Path, tag: str, steps: int) -> None:
+    """Write the weights of a finished trial's last `checkpoint`, which is after so many optimiser steps,
+    under the same tag; the checkpoint stays. Raises StoreError, also where there is none of that step: it
+    could not be written, and an older one is not what was measured."""
     state = checkpoints.load(checkpoint, tag)
-    if state is not None:
-        checkpoints.save(to, tag, {"model": state["model"], "average": state["average"]})
+    if state is None or state["updates"] != steps:
+        there = "is not there" if state is None else f"is of step {state['updates']}"
+        raise StoreError(
+            f"the weights of a finished trial cannot be kept: {checkpoint} {there}, and that of step {steps} "
+            "could not be written; run again once the store has free space"
+        )
+    checkpoints.save(to, tag, {"model": state["model"], "average": state["average"]})
 
 
 def kept_weights(path: Path, tag: str, metric: str) -> dict[str, Tensor] | None:

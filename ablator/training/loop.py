@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from ablator.contracts.depot import Depot
-from ablator.contracts.protocols import Batches, OnProgress, Outcome, Progress, Task, World
+from ablator.contracts.protocols import Batches, OnProgress, OnStart, Outcome, Progress, Task, World
 from ablator.contracts.train import TrainSettings
 from ablator.errors import StoreError
 from ablator.training import checkpoint as checkpoints
 from ablator.training.batching import micro_batch_size, steps_per_epoch
 from ablator.training.cost import CostMeter
 from ablator.training.losses import NotFiniteError
+from ablator.training.memory import Pieces
 from ablator.training.step import Stepper, autocast
 
 _ALONE = World()
@@ -46,24 +48,32 @@ def train(
     checkpoint_seconds: float = 60.0,
     compile: bool = False,
     resident_bytes: int = 0,
+    on_start: OnStart | None = None,
     on_progress: OnProgress | None = None,
+    leaving: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train `model` (a `contracts.TrainedModel`) in place and evaluate it.
 
     `batches` gives micro-batches of `batching.micro_batch_size(settings, world)` images. With `checkpoint`,
     the state is written there at the end of every epoch, and within it once `checkpoint_seconds` have passed
     since the last time; where the file exists, the trial goes on from it, bit for bit on CPU as if it had
-    never stopped. `depot` takes it to where other machines find it, and brings it from there; `tag` names the
-    trial in the file. Where `world.size` > 1 the process group is initialised already.
+    never stopped, or with another `accumulate` than it was written with. `depot` takes it to where other
+    machines find it, and brings it from there; `tag` names the trial in the file. Where `world.size` > 1 the
+    process group is initialised already.
 
     `resident_bytes` of `device` are taken by what outlives the trial, such as the data set's images, and are
     left out of its peak memory.
 
-    `on_progress` is called after every epoch, and once more for the latest epoch when a trial resumes at its
-    end. Its False stops the trial (on all workers, if any says so); after the last epoch it changes nothing.
+    `on_start` is told how many epochs the checkpoint had finished. `on_progress` is called after every epoch,
+    and once more for the latest epoch when a trial resumes at its end. Its False stops the trial (on all
+    workers, if any says so); after the last epoch it changes nothing.
+
+    `leaving` is asked after a step (on a GPU every 20) whether this worker must go: the state is then written
+    and LeavingError raised, on this worker alone.
 
     A loss, term or metric that is not finite ends the trial as diverged. Raises SettingError for settings
-    that cannot be trained, and StoreError for a checkpoint that is damaged, another trial's or not writable.
+    that cannot be trained, and StoreError for a checkpoint that is damaged or another trial's. Where one
+    cannot be written, the next one is the next try, and the outcome has a note.
     """
     micro_batch_size(settings, world)
     steps = steps_per_epoch(settings, batches.steps_per_epoch)
@@ -80,7 +90,8 @@ def train(
     )
     saver = checkpoints.Saver(checkpoint, tag, checkpoint_seconds, world, device, depot)
     cost = CostMeter(device, world, resident_bytes)
-    return _Trial(stepper, task, batches, settings, steps, device, world, saver, cost, on_progress).run()
+    trial = _Trial(stepper, task, batches, settings, steps, device, world, saver, cost, on_progress)
+    return trial.run(on_start, leaving or (lambda: False))
 
 
 def evaluate(
@@ -89,17 +100,24 @@ def evaluate(
     batches: Batches,
     device: torch.device,
     precision: Literal["fp32", "bf16"] = "fp32",
+    pieces: Pieces | None = None,
 ) -> dict[str, float]:
     """The task's metrics of `model` on the validation images (a collective call over workers); the metric
-    called loss is `val_loss` here. The model's mode is left as it was."""
+    called loss is `val_loss` here. Images that do not fit into memory go through it in `pieces`. The model's
+    mode is left as it was."""
     mode = model.training
     model.eval()
     metrics = task.metrics(device)
+    pieces = pieces or Pieces()
+
+    def outputs(images_BCHW: Tensor) -> Tensor:
+        with autocast(device, precision):
+            output, _ = model(images_BCHW.to(device, non_blocking=True))
+        return output.float()  # type: ignore[no-any-return]
+
     with torch.no_grad():
         for images_BCHW, target in batches.evaluate():
-            with autocast(device, precision):
-                output, _ = model(images_BCHW.to(device, non_blocking=True))
-            metrics.update(output.float(), target.to(device, non_blocking=True))
+            metrics.update(pieces(outputs, images_BCHW), target.to(device, non_blocking=True))
     model.train(mode)
     return {_recorded(name): float(value) for name, value in metrics.compute().items()}
 
@@ -112,6 +130,10 @@ def metric_names(task: Task, settings: TrainSettings) -> tuple[str, ...]:
 
 def _recorded(name: str) -> str:
     return "val_loss" if name == "loss" else name
+
+
+class LeavingError(Exception):
+    """The trial was left where it is, because its worker must go."""
 
 
 class _Trial:
@@ -138,9 +160,13 @@ class _Trial:
         self._updates = 0
         self._rows: list[dict[str, float]] = []
         self._metrics: dict[str, float] = {}
+        self._pieces = Pieces()
 
-    def run(self) -> Outcome:
+    def run(self, on_start: OnStart | None, leaving: Callable[[], bool]) -> Outcome:
+        self._leaving = leaving
         self._resume()
+        if on_start is not None:
+            on_start(self._epoch)
         try:
             finished = self._run_epochs()
             if not self._metrics:  # stopped before the first evaluation: a pruned trial has a value too
@@ -188,10 +214,13 @@ class _Trial:
         self._cost.clock.close_step()
         if self._stepper.losses.close_step(self._settings.accumulate):
             self._read_device()
-            if self._saver.due():
+            leaving = self._leaving()
+            if self._saver.due() or leaving:
                 self._cost.lap("train")
                 self._save()
                 self._cost.lap(None)
+            if leaving:
+                raise LeavingError(f"left in epoch {self._epoch + 1}, after step {self._updates}")
 
     def _read_device(self) -> None:
         self._stepper.losses.flush(self._epoch + 1, self._updates)
@@ -215,7 +244,9 @@ class _Trial:
         for prefix, model in (("", self._stepper.model), (_AVERAGED, average.module if average else None)):
             if model is not None:
                 _share_buffers(model, self._world)
-                metrics = evaluate(model, self._task, self._batches, self._device, self._settings.precision)
+                metrics = evaluate(
+                    model, self._task, self._batches, self._device, self._settings.precision, self._pieces
+                )
                 found |= {f"{prefix}{name}": value for name, value in metrics.items()}
         self._cost.lap("eval")
         for name, value in found.items():
@@ -284,6 +315,8 @@ class _Trial:
             curves=tuple(self._rows),
             cost=self._cost.result(self._updates),
             error=error,
+            notes=self._pieces.notes("evaluated"),
+            incidents=self._saver.notes(),
         )
 
 

@@ -31,5 +31,9 @@ class SlotSettings:
     execution: Execution
     threads: int
     """Torch threads per worker."""
+    slots_per_gpu: int = 1
+    """Slots that share a GPU, for records."""
+    run: str = ""
+    """Names this run, so that a record can say that an earlier one had begun its trial."""
     trials_per_life: int = 500
     """Trials after which the processes are replaced, so that no leak of a library can fill a machine."""

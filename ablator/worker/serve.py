@@ -19,9 +19,13 @@ from ray.train.torch import get_device
 
 from ablator.contracts.events import Ticket
 from ablator.contracts.protocols import Progress, World
+from ablator.contracts.record import Record
 from ablator.results.store import Store
 from ablator.worker.execution import SlotSettings
-from ablator.worker.trial import TrialRunner
+from ablator.worker.history import Start
+from ablator.worker.keeping import NotKeptError
+from ablator.worker.notice import Notices
+from ablator.worker.trial import StartAgainError, TrialRunner
 
 # A slot may wait for its next trial for days; only the process's death ends the wait.
 _PATIENCE = datetime.timedelta(days=365)
@@ -43,7 +47,15 @@ def serve(config: dict[str, Any]) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     worker = ray.get_runtime_context().get_actor_id()
-    runner = TrialRunner(Store(settings.store), settings.execution, world=world, device=device)
+    store = Store(settings.store)
+    runner = TrialRunner(
+        store,
+        settings.execution,
+        world=world,
+        device=device,
+        run=settings.run,
+        slots_per_gpu=settings.slots_per_gpu,
+    )
     for _ in range(settings.trials_per_life):
         taken = share(lambda: ray.get(inbox.take.remote(worker)))
         if taken is None:
@@ -51,16 +63,49 @@ def serve(config: dict[str, Any]) -> None:
         ticket = Ticket(**taken["ticket"])
         # Asked once for all workers: between two looks another process may finish the trial.
         record = share(functools.partial(runner.answer, ticket))
+        summary, leaving = _summary(record), False
         if record is None:
+            start = share(functools.partial(runner.begin, ticket, taken["attempts"]))
             report = _reporter(inbox, ticket.identity, share, world)
-            record = runner.run(ticket, attempts=taken["attempts"], on_progress=report)
+            summary, leaving = _run(runner, ticket, taken["attempts"], start, inbox, report)
         if world.rank == 0:
-            summary: dict[str, Any] = {"status": "stopped"}
-            if record is not None:
-                summary = {"status": record.status, "metrics": record.metrics, "error": record.error}
             ray.get(inbox.finish.remote(ticket.identity, summary))
+        if leaving:
+            # What comes next is trained elsewhere.
+            raise StartAgainError("the machine of this worker goes")
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _run(
+    runner: TrialRunner,
+    ticket: Ticket,
+    attempts: int,
+    start: Start,
+    inbox: Any,
+    report: Callable[[Progress], bool],
+) -> tuple[dict[str, Any], bool]:
+    """Train the ticket's trial; how it ended, and whether this process must go."""
+    with Notices() as notices:
+        try:
+            record = runner.run(
+                ticket, attempts=attempts, on_progress=report, start=start, leaving=notices.given
+            )
+            summary = _summary(record)
+        except NotKeptError as error:
+            # The driver says so in the ledger, if it can, and the trial goes on from its checkpoint later.
+            summary = {"status": "failed", "error": str(error)}
+        except StartAgainError:
+            if start.excusable:
+                ray.get(inbox.excuse.remote(ticket.identity, attempts))
+            raise
+    return summary, notices.given()
+
+
+def _summary(record: Record | None) -> dict[str, Any]:
+    if record is None:
+        return {"status": "stopped"}
+    return {"status": record.status, "metrics": record.metrics, "error": record.error}
 
 
 def _reporter(

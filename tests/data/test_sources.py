@@ -129,6 +129,19 @@ def test_a_folder_with_train_and_val(tree: Callable[..., Path]) -> None:
     assert np.array_equal(np.asarray(source.image("val", 2)), np.asarray(Image.open(root / "val/ant/2.png")))
 
 
+def test_a_relative_root_lies_where_the_machine_says(
+    tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = tree()
+    settings = DataSettings(name="folder", root=root.name)
+    absolute = room.info(DataSettings(name="folder", root=str(root)))
+    monkeypatch.setenv("ABLATOR_DATA", str(tmp_path / "elsewhere"))
+    with pytest.raises(DataError, match=r"elsewhere/\w+, which is not there"):
+        room.info(settings)
+    monkeypatch.setenv("ABLATOR_DATA", str(root.parent))
+    assert room.info(settings).fingerprint == absolute.fingerprint
+
+
 @pytest.mark.parametrize("split", ["validation", "valid", "test"])
 def test_a_validation_folder_by_another_name(tree: Callable[..., Path], split: str) -> None:
     source = open_source(DataSettings(name="folder", root=str(tree(splits=("train", split)))))

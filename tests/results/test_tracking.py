@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,84 @@ def test_what_a_stopped_server_missed_is_sent_later_exactly_once(
         (parent,) = (r.info.run_id for r in runs if r.data.tags.get("ablator.kind") == "study")
         with urllib.request.urlopen(f"{uri}/get-artifact?path=table.md&run_uuid={parent}") as page:
             assert page.read() == b"| one |"
+
+
+class Line:
+    """The way to a server: it passes everything on, slowly, or not, or loses every answer on its way back."""
+
+    def __init__(self, port: int) -> None:
+        self.mode = "passes"
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.uri = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if self.mode == "is cut":
+                    client.close()
+                    continue
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
+            asking = threading.Thread(target=self._pump, args=(client, server, False), daemon=True)
+            asking.start()
+            self._pump(server, client, True)
+            asking.join()
+
+    def _pump(self, source: socket.socket, to: socket.socket, answers: bool) -> None:
+        with suppress(OSError):
+            while content := source.recv(65536):
+                if self.mode == "is cut" or (answers and self.mode == "loses answers"):
+                    break
+                if answers and self.mode == "is slow":
+                    time.sleep(0.2)
+                to.sendall(content)
+        for end in (source, to):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.slow
+def test_over_a_bad_line_every_trial_is_there_once_and_whole(
+    store: Store, make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    modes = ["passes", "loses answers", "is slow", "is cut", "loses answers"]
+    port = free_port()
+    with mlflow_server(store, port):
+        line = Line(port)
+        trials = [make_trial(number) for number in range(2 * len(modes))]
+        mirror = Mirror(store, line.uri, "moto_n")
+        for number, trial in enumerate(trials):
+            line.mode = modes[number // 2]
+            store.ledger.commit(trial.record)
+            mirror.trial(trial)
+            works = line.mode in ("passes", "is slow")
+            wait_for(lambda: mirror.pending() == 0 if works else mirror.problem is not None)  # noqa: B023
+        left = mirror.close(5)
+        assert left > 0, "it does not wait for a line that is lost"
+        line.mode = "passes"
+        assert (sync(store).sent, sync(store).sent) == (left, 0)
+        from mlflow import MlflowClient
+
+        client = MlflowClient(line.uri)
+        experiment = client.get_experiment_by_name("moto_n")
+        assert experiment is not None
+        runs = [r for r in client.search_runs([experiment.experiment_id]) if r.data.tags.get("ablator.arm")]
+        found = sorted(run.data.tags["ablator.identity"] for run in runs)
+        assert found == sorted(trial.identity for trial in trials)
+        for run in runs:
+            for name, values in (("train_loss", [2.5, 1.5]), ("top1", [60.0, 81.0])):
+                points = client.get_metric_history(run.info.run_id, name)
+                assert [(p.step, p.value) for p in points] == list(enumerate(values, start=1))
+        line.close()
 
 
 def test_a_server_that_never_answers_holds_nothing_up(store: Store, make_trial: MakeTrial) -> None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from ablator.errors import ClusterError, SettingError
-from ablator.scheduling.cluster import Cluster, Resources, cluster, shape_on, slots_for
+from ablator.plan.packing import Measured
+from ablator.scheduling.cluster import (
+    Cluster,
+    Resources,
+    cluster,
+    packed,
+    shape_on,
+    sharing,
+    slots_for,
+)
 from ablator.scheduling.slot import SlotShape
 
 
@@ -66,3 +75,32 @@ def test_an_address_without_a_cluster_is_refused_at_once() -> None:
         cluster(Resources(address="127.0.0.1:1")),
     ):
         raise AssertionError("there is no cluster")
+
+
+def seen(slots: int, speed: float) -> Measured:
+    return Measured(
+        device="NVIDIA H100", gpu_mb=80_000.0, peak_mb=8000.0, images_per_second=speed, slots=slots
+    )
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_packed_slots_get_a_part_of_a_gpu_each(count: int) -> None:
+    cluster = Cluster(joined=True, nodes=((64, 2),), devices=("H100",))
+    found = packed(Resources(pack=True), cluster, [[seen(1, 100.0), seen(count, 90.0)]])
+    assert sharing(found.shape) == count
+    assert slots_for(found, cluster, 99) == 2 * count
+
+
+def test_nothing_is_packed_that_was_not_asked_for_or_measured() -> None:
+    cluster = Cluster(joined=True, nodes=((64, 2),), devices=("H100",))
+    fast = [[seen(1, 100.0), seen(2, 90.0)]]
+    assert packed(Resources(), cluster, fast) == Resources()
+    assert packed(Resources(pack=True), cluster, []) == Resources(pack=True)
+    assert packed(Resources(pack=True), there((8, 0)), fast) == Resources(pack=True)
+    assert slots_for(Resources(pack=True), cluster, 99) == 2
+
+
+@pytest.mark.parametrize("shape", [SlotShape(gpus=0.5), SlotShape(workers=2)])
+def test_packing_does_not_go_with_a_share_that_is_said(shape: SlotShape) -> None:
+    with pytest.raises(SettingError, match="--pack"):
+        Resources(shape=shape, pack=True)

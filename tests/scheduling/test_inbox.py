@@ -140,6 +140,39 @@ def test_a_follower_of_an_unknown_trial_is_told_so() -> None:
     run(story())
 
 
+def test_an_excused_attempt_does_not_count_but_there_are_only_so_many() -> None:
+    async def story() -> None:
+        box = attended(max_attempts=2)
+        await box.assign(ticket("a"))
+        for attempt in range(1, 17):
+            assert (await box.take("worker"))["attempts"] == attempt
+            for _ in range(2):  # each of several workers says so
+                await box.excuse("a", attempt)
+        assert (await box.take("worker"))["attempts"] == 17
+        await box.excuse("a", 17)
+        assert (await box.take("worker"))["attempts"] == 18, "the second that counts"
+        lost = asyncio.create_task(box.take("worker"))
+        events = await box.follow("a", 17)
+        while not events:
+            events = await box.follow("a", 17)
+        assert events[-1]["finished"]["status"] == "lost"
+        lost.cancel()
+
+    run(story())
+
+
+def test_an_excused_attempt_does_not_count_in_another_slot_either() -> None:
+    async def story() -> None:
+        box = attended()
+        await box.assign(ticket("a"))
+        await box.take("worker")
+        await box.excuse("a", 1)
+        await box.mourn("worker")
+        assert await box.withdraw("a") == 0
+
+    run(story())
+
+
 def test_a_slot_without_a_worker_takes_no_trial() -> None:
     async def story() -> None:
         box = Inbox(0, lockstep=False, max_attempts=2)
@@ -184,3 +217,34 @@ def test_a_trial_whose_worker_died_moves_to_a_slot_that_is_free() -> None:
         assert await returned is None
 
     run(story())
+
+
+def test_who_asks_whether_a_slot_is_vacant_is_answered_when_it_is() -> None:
+    async def case() -> None:
+        box = Inbox(0, lockstep=False, max_attempts=2)
+        asking = asyncio.create_task(box.vacant())
+        await asyncio.sleep(0)
+        assert not asking.done(), "no worker is there yet"
+        taking = asyncio.create_task(box.take("w"))
+        assert await asyncio.wait_for(asking, 5)
+        await box.assign(ticket("a"))
+        await taking
+        assert await box.holds("a")
+        asking = asyncio.create_task(box.vacant())
+        await asyncio.sleep(0)
+        assert not asking.done()
+        await box.finish("a", {"status": "completed"})
+        assert await asyncio.wait_for(asking, 5)
+        assert not await box.holds("a")
+
+    asyncio.run(case())
+
+
+def test_a_broken_slot_says_so_to_who_waits_for_it() -> None:
+    async def case() -> None:
+        box = Inbox(0, lockstep=False, max_attempts=2)
+        box._broken = "slot 0 lost its workers"
+        assert await box.vacant()
+        assert await box.assign(ticket("a")) == "slot 0 lost its workers"
+
+    asyncio.run(case())

@@ -78,9 +78,11 @@ def test_a_hung_trial_goes_on_from_its_checkpoint_and_one_that_always_hangs_fail
     found = ledger.load(ledger.identities()).values()
     (once,) = [record for record in found if "hangs" in record.spec]
     assert once.attempts == 2
+    assert [(retry.ended, retry.epoch) for retry in once.retries] == [("hung", 1)]
     assert len(once.curves) == 3
-    assert any("stopped once after 8 s without progress" in note for note in once.notes)
+    assert any("stopped once after 8 s without progress" in note for note in once.incidents)
     (failure,) = [ledger.failure(path.stem) for path in (store / "ledger" / "failures").glob("*.json")]
     assert failure is not None
     assert failure.attempts == 4
+    assert [retry.ended for retry in failure.retries] == ["hung"] * 4
     assert "stopped 4 times after 8 s without progress" in str(failure.error)

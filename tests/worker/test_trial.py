@@ -16,10 +16,12 @@ from ablator.plan.planning import plan as make_plan
 from ablator.plan.trial import ticket_of
 from ablator.results.store import Store
 from ablator.study.loading import load
+from ablator.training.checkpoint import save
 from ablator.training.kept import kept_weights
 from ablator.worker.depot import CheckpointDepot
 from ablator.worker.execution import Execution
-from ablator.worker.trial import TrialRunner, failed_record, pruned_record
+from ablator.worker.records import failed_record, pruned_record
+from ablator.worker.trial import TrialRunner
 
 
 @pytest.fixture
@@ -154,15 +156,38 @@ def test_an_exception_is_a_failed_record_with_its_place(planned: Callable[..., P
     assert store.ledger.failure(ticket.identity) == record
 
 
-def test_a_damaged_checkpoint_fails_the_trial_by_name(planned: Callable[..., Plan], store: Store) -> None:
+def test_a_damaged_checkpoint_is_set_aside_and_the_record_says_so(
+    planned: Callable[..., Plan], store: Store
+) -> None:
+    ticket = ticket_of(planned().trials[0])
+    assert runner(store).run(ticket, attempts=1, on_progress=lambda p: p.epoch < 2) is None
+    path = store.checkpoint(ticket.identity)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 4
+    path.write_bytes(damaged)
+    epochs: list[int] = []
+    record = runner(store).run(ticket, attempts=2, on_progress=lambda p: not epochs.append(p.epoch))
+    assert record is not None
+    assert record.status == "completed"
+    assert epochs == [1, 2, 3], "from its beginning"
+    (note,) = [note for note in record.incidents if "damaged" in note]
+    assert (
+        note == "its checkpoint was damaged once and set aside, and it was trained from its beginning again"
+    )
+    assert (store.root / "checkpoints" / "quarantine" / f"{ticket.identity}.pt").read_bytes() == damaged
+
+
+def test_another_trials_checkpoint_fails_the_trial_by_name(
+    planned: Callable[..., Plan], store: Store
+) -> None:
     ticket = ticket_of(planned().trials[0])
     path = store.checkpoint(ticket.identity)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"not a checkpoint")
+    save(path, "another", {"epoch": 1})
     record = runner(store).run(ticket, attempts=1, on_progress=go_on)
     assert record is not None
     assert record.status == "failed"
     assert str(path) in (record.error or "")
+    assert "belongs to another trial" in (record.error or "")
 
 
 def test_a_divergence_is_a_result(planned: Callable[..., Plan], store: Store) -> None:
