@@ -32,6 +32,8 @@ _HERE = ("studies", "cluster", "address")
 _WHAT = ("profile", "overrides", "rows", "store")
 """Those that say which trials, and where they are kept."""
 _SERVERS = ("http://", "https://")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""Ray's own warnings have some; of other control characters nothing is obeyed."""
 _FILES = Path(".ablator") / "clusters"
 """Where reports of clusters are brought to, below the working folder."""
 
@@ -172,7 +174,7 @@ def _detached(job: Job, where: str) -> str:
 def _writer(ctx: typer.Context, form: str | None, human: Console) -> Callable[[str], None]:
     """What to do with a line of the job's log."""
     if ctx.params["as_json"] or form is None:
-        return lambda line: human.print(Text(line), soft_wrap=True)
+        return lambda line: human.print(Text(_COLOUR.sub("", line)), soft_wrap=True)
     # The text that was asked for comes with the files.
     errors = output.console(stderr=True)
     return lambda line: errors.print(Text(line), soft_wrap=True) if line.startswith("error:") else None
