@@ -11,9 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
 
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("ablator", deadline=None)
+hypothesis.settings.load_profile("ablator")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
