@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +109,7 @@ def test_a_run_elsewhere_is_shown_with_slots_time_and_table(
     drive(store)
     text = status(ablator, study, store).stdout
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "running on farm7, process 4711; said 1 s ago" in text
+    assert re.search(r"running on farm7, process 4711; said \d+ s ago", text)
     assert "0 idle" in lines
     assert "1 n = 2 · seed 1 3/8 ━━━━ 71.50 0:12" in lines
     assert "3/6 done (1 cached) · 1:14 elapsed · about 1:35 left" in text
@@ -173,7 +174,8 @@ def test_of_several_studies_the_run_is_shown_once_and_the_tables_that_fill(
     write_standing(Store(store).live("other", "laptop"), dataclasses.replace(said, running=()))
     result = ablator("status", study, other, "-p", "laptop", "--store", store)
     text = result.stdout
-    assert text.count("running on farm7, process 4711, together with 1 more study; said 1 s ago") == 1
+    said_once = r"running on farm7, process 4711, together with 1 more study; said \d+ s ago"
+    assert len(re.findall(said_once, text)) == 1
     assert text.count("3/6 done") == 1
     # The slot that none of these two has may be the third one's.
     assert "idle" not in text
