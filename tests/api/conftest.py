@@ -28,6 +28,8 @@ class FirstRun:
     outcome: Any
     seen: tuple[State, ...]
     """What `ablator.status` said while it ran, several times a second."""
+    stale: bool
+    """Whether the driver was taken for dead at any of these moments."""
 
 
 def draw_images(root: Path, per_class: int = 24) -> Path:
@@ -75,11 +77,13 @@ def first_run(
     os.makedirs(store)
     planned, opened = api.plan(study), Store.open(store)
     seen: list[State] = []
+    stale: list[bool] = []
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(0.3):
-            seen.append(state_of(planned, None, (), opened))
+            seen.append(state := state_of(planned, None, (), opened))
+            stale.append(state.live is not None and state.live.stale())
 
     looking = threading.Thread(target=look)
     looking.start()
@@ -88,4 +92,6 @@ def first_run(
     finally:
         over.set()
         looking.join()
-    return FirstRun(study=study, store=store, images=images, outcome=outcome, seen=tuple(seen))
+    return FirstRun(
+        study=study, store=store, images=images, outcome=outcome, seen=tuple(seen), stale=any(stale)
+    )

@@ -43,7 +43,7 @@ def test_human_output_is_on_standard_error(first_run: Any) -> None:
 def test_status_follows_the_run_from_another_process(first_run: Any) -> None:
     live = [state for state in first_run.seen if state.live is not None]
     assert len({state.live.pid for state in live}) == 1
-    assert not any(state.live.stale() for state in live)
+    assert not first_run.stale
     assert {state.live.planned for state in live} == {10}
     done = [state.live.done for state in live]
     assert done == sorted(done)

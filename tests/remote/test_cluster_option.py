@@ -38,7 +38,7 @@ report: {metric: top1}
 def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "ABLATOR_STORE"):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "ABLATOR_STORE"):
         monkeypatch.delenv(name, raising=False)
     Path("tiny.yaml").write_text(STUDY, encoding="utf-8")
 
