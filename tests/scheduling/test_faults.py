@@ -189,7 +189,7 @@ def test_the_run_survives_the_deaths_of_its_parts(undisturbed: Undisturbed, run:
 def test_on_a_full_cluster_a_new_slot_takes_the_place_of_a_dead_one(
     running_cluster: str, undisturbed: Undisturbed, run: Run
 ) -> None:
-    """Every processor of it is some slot's."""
+    """Every processor of it is some slot's. The run joins it without being told, and leaves it running."""
     random_moment(run)
     run.kill("ray::Slot")
     assert run.end() == 0, run.log.read_text()

@@ -1,4 +1,4 @@
-"""Slots in other shapes and places: several workers a trial, early stopping, a cluster that is there."""
+"""Slots in other shapes and uses: several workers a trial, early stopping."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from ablator.results.store import Store
-from ablator.scheduling.address import answers
 
 pytestmark = pytest.mark.slow
 
@@ -49,16 +48,6 @@ def test_two_workers_train_the_same_trial(
         # Gradients are summed in another order, which grows from step to step.
         assert first["train_loss"] == pytest.approx(same["train_loss"], rel=2e-2)
         assert first["val_loss"] == pytest.approx(same["val_loss"], rel=5e-2)
-
-
-def test_a_cluster_that_is_there_is_joined_and_left_running(
-    study: Path, alone: dict[str, Any], cli: Cli, running_cluster: str, tmp_path: Path
-) -> None:
-    done = cli("run", study, "--store", tmp_path, "--json")
-    assert done.code == 0, done.err
-    joined = records(tmp_path)
-    assert {i: r.metrics for i, r in joined.items()} == {i: r.metrics for i, r in alone.items()}
-    assert answers(running_cluster), "the cluster is not ours to end"
 
 
 @pytest.mark.parametrize("kind", ["asha", "median"])
