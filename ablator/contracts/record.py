@@ -31,11 +31,8 @@ class Retry:
 
 
 def retries_text(retries: Sequence[Retry]) -> str:
-    """The same in words, such as `worker died, went on after epoch 3; hung, from its beginning`."""
-    return "; ".join(
-        f"{retry.ended}, {f'went on after epoch {retry.epoch}' if retry.epoch else 'from its beginning'}"
-        for retry in retries
-    )
+    """The same in words, such as `worker died, went on in epoch 4; hung, went on in epoch 1`."""
+    return "; ".join(f"{retry.ended}, went on in epoch {retry.epoch + 1}" for retry in retries)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ from ablator.report.terminal import print_table
 RETRIES = (Retry(ended="worker died", when=5.0, epoch=3), Retry(ended="out of memory", when=9.0))
 INCIDENTS = ("one checkpoint could not be written",)
 LINE = (
-    "Disturbed: arm, seed 0, 3 starts (worker died, went on after epoch 3; out of memory, from its "
-    "beginning; one checkpoint could not be written)."
+    "Disturbed: arm, seed 0, 3 starts (worker died, went on in epoch 4; out of memory, went on in "
+    "epoch 1; one checkpoint could not be written)."
 )
 
 

@@ -45,7 +45,7 @@ def test_what_ended_each_start_is_told_apart(store: Store) -> None:
         ("notice", 0),
         ("another run", 7),
     ]
-    assert retries_text(retries[-2:]) == "notice, from its beginning; another run, went on after epoch 7"
+    assert retries_text(retries[-2:]) == "notice, went on in epoch 1; another run, went on in epoch 8"
 
 
 def test_a_trial_that_is_given_up_says_what_ended_its_last_start(store: Store) -> None:
