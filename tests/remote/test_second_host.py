@@ -82,6 +82,8 @@ class Laptop:
     @contextlib.contextmanager
     def following(self, *options: str) -> Iterator[subprocess.Popen[str]]:
         """`ablator run`, while it runs; what it says goes into one pipe."""
+        # A shell's background ignores Ctrl-C, and so would all that is started there.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(
             self.words("run", *options),
             cwd=self.folder,
