@@ -29,7 +29,6 @@ import sys
 import tempfile
 import threading
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -291,13 +290,11 @@ def run(options: argparse.Namespace) -> Run:
         study = trivial_study(options.trials)
         ablator.plan(trivial_study(2 * SEEDS))
         empty = rss_kb()
-        if options.trace:
-            tracemalloc.start(12)
         called = time.time()
         planned = ablator.plan(study)
         plan_kb = rss_kb() - empty
         with live_view(planned, store) as view:
-            watch = Watch(options.trials, _traced(view, options))
+            watch = Watch(options.trials, view)
             results = ablator.run(
                 study,
                 store=store,
@@ -336,31 +333,6 @@ def _figures(
         table_kb=(rss_kb() - last.rss_kb) / n,
         marks=watch.marks,
     )
-
-
-def _traced(view: Callable[[Event], None], options: argparse.Namespace) -> Callable[[Event], None]:
-    """With `--trace`: where Python's memory grows between a fifth of the trials and all but a few."""
-    if not options.trace:
-        return view
-    count, kept = [0], []
-
-    def watch(event: Event) -> None:
-        view(event)
-        count[0] += event.kind == "finished"
-        if event.kind == "finished" and count[0] in (options.trials // 5, options.trials - options.slots):
-            gc.collect()
-            kept.append((count[0], tracemalloc.take_snapshot()))
-            if len(kept) == 2:
-                (a, before), (b, after) = kept
-                print(f"Python's memory between {a} and {b} trials, bytes a trial:")
-                for key in ("filename", "traceback"):
-                    for one in after.compare_to(before, key)[: 25 if key == "filename" else 12]:
-                        print(
-                            f"{one.size_diff / (b - a):9.0f}  "
-                            + "\n           ".join(one.traceback.format()[-16:])
-                        )
-
-    return watch
 
 
 # ---- a resume
@@ -437,7 +409,6 @@ def in_child(part: str, options: argparse.Namespace, **changed: Any) -> dict[str
         command = [sys.executable, __file__, "--part", part, "--output", str(output)]
         for name in ("trials", "slots", "nodes", "seconds", "epochs", "there"):
             command += [f"--{name}", str(said[name])]
-        command += ["--trace"] if options.trace else []
         print(f"{part}: {said['trials']} trials ...", file=sys.stderr, flush=True)
         subprocess.run(command, check=True, stdout=sys.stderr)
         found: dict[str, Any] = json.loads(output.read_text())
@@ -491,7 +462,6 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, default=1, help="epochs that a trial reports")
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000], help="trials of resumes")
     parser.add_argument("--parts", nargs="+", choices=["run", "resume"], default=["run", "resume"])
-    parser.add_argument("--trace", action="store_true", help="say where Python's memory grows (slow)")
     parser.add_argument("--there", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--part", choices=["run", "resume"], help="one part alone, in this process")
     parser.add_argument("--output", type=Path, help="also write the figures as JSON here")
