@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.server
 import io
 import json
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -58,6 +60,15 @@ def _refused(*words: str) -> str:
     return errors[0]
 
 
+def _refused_apart(*words: str) -> str:
+    """The same in a process of its own: Ray keeps the mode of its tokens from when it was first loaded."""
+    command = [sys.executable, "-m", "ablator", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    (error,) = [line for line in done.stderr.splitlines() if line]
+    return error
+
+
 def _cluster(**changes: Any) -> str:
     """A file like clusters/onpremise.yaml."""
     document = yaml.safe_load((ROOT / "clusters" / "onpremise.yaml").read_text(encoding="utf-8"))
@@ -93,7 +104,7 @@ def test_two_clusters_at_once() -> None:
 
 
 def test_a_job_server_that_is_away() -> None:
-    said = _refused("run", "tiny.yaml", "--address", "http://127.0.0.1:9")
+    said = _refused_apart("run", "tiny.yaml", "--address", "http://127.0.0.1:9")
     assert "http://127.0.0.1:9: no job server answers" in said
 
 
@@ -122,10 +133,11 @@ def closed() -> Iterator[str]:
 
 
 def test_a_token_that_is_missing_or_another_one(closed: str) -> None:
-    assert "asks for a token" in _refused("run", "tiny.yaml", "--address", closed)
+    assert "asks for a token" in _refused_apart("run", "tiny.yaml", "--address", closed)
     Path(".ray").mkdir()
     Path(".ray/auth_token").write_text("abc123\n", encoding="utf-8")
-    assert "does not take the token of this machine" in _refused("status", "tiny.yaml", "--cluster", closed)
+    said = _refused_apart("status", "tiny.yaml", "--cluster", closed)
+    assert "does not take the token of this machine" in said
     assert _Closed.asked == [None, "Bearer abc123"]
 
 
