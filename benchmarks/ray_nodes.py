@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from ablator.scheduling.address import answers
 
 _START_S = 120.0
+_STARTS = 3
+_LOOK_S = 0.2
+_PORTS = range(20_000, 32_000)
+"""Above those that Ray gives its workers, below those that the system gives to whoever asks for any."""
 
 
 class RayNodes:
@@ -23,8 +27,7 @@ class RayNodes:
 
     def __init__(self, cpus: int = 1) -> None:
         self._cpus = cpus
-        # Ports outside of those that workers get.
-        self._port, self._dashboard = _free_ports(2)
+        self._port, self._dashboard = free_ports(2)
         self.address = f"127.0.0.1:{self._port}"
         self._started: list[subprocess.Popen[bytes]] = []
         self.others: list[subprocess.Popen[bytes]] = []
@@ -38,28 +41,28 @@ class RayNodes:
         self.end()
 
     def start_head(self) -> None:
-        """Start the head, and wait until it answers."""
-        head = _start(
-            "--head", f"--port={self._port}", f"--dashboard-port={self._dashboard}", cpus=self._cpus
-        )
-        self._started.append(head)
-        self._wait(head, lambda: answers(self.address))
+        """Start the head, and wait until it is a node of its cluster."""
+        ports = f"--port={self._port}", f"--dashboard-port={self._dashboard}"
+        if self._start("--head", *ports, nodes=1) is None:
+            raise RuntimeError("ray start --head ended")
 
     def add(self) -> subprocess.Popen[bytes]:
-        """Start another node, and return once its raylet runs."""
-        listen, grpc, runtime, metrics = _free_ports(4)
-        node = _start(
-            f"--address={self.address}",
-            f"--dashboard-agent-listen-port={listen}",
-            f"--dashboard-agent-grpc-port={grpc}",
-            f"--runtime-env-agent-port={runtime}",
-            f"--metrics-export-port={metrics}",
-            cpus=self._cpus,
-        )
-        self._started.append(node)
-        self._wait(node, lambda: raylet_of(node) is not None)
-        self.others.append(node)
-        return node
+        """Start another node, and return once it is one of the cluster's. One that ends instead, as another
+        process has taken a port of it meanwhile, is started again on other ports."""
+        for _ in range(_STARTS):
+            listen, grpc, runtime, metrics = free_ports(4)
+            node = self._start(
+                f"--address={self.address}",
+                f"--dashboard-agent-listen-port={listen}",
+                f"--dashboard-agent-grpc-port={grpc}",
+                f"--runtime-env-agent-port={runtime}",
+                f"--metrics-export-port={metrics}",
+                nodes=self._registered() + 1,
+            )
+            if node is not None:
+                self.others.append(node)
+                return node
+        raise RuntimeError(f"ray start ended {_STARTS} times")
 
     def kill_raylet(self, node: subprocess.Popen[bytes]) -> None:
         """kill -9 of the node's raylet alone; what it started may live on for a moment."""
@@ -76,12 +79,26 @@ class RayNodes:
         self._started.clear()
         self.others.clear()
 
-    def _wait(self, node: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+    def _registered(self) -> int:
+        """Nodes that the head has seen so far, those that are dead by now included."""
+        # Ray looks at whether it needs a token when it is loaded; ablator.scheduling says so before.
+        from ray._raylet import GcsClient
+
+        return len(GcsClient(address=self.address).get_all_node_info())
+
+    def _start(self, *options: str, nodes: int) -> subprocess.Popen[bytes] | None:
+        """`ray start`, back when so many nodes have been seen; None where it ended. Raises RuntimeError where
+        neither happens."""
+        started = _start(*options, cpus=self._cpus)
+        self._started.append(started)
         deadline = time.monotonic() + _START_S
-        while not ready():
-            if node.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"ray start ended with {node.poll()}, or took over {_START_S:.0f} s")
-            time.sleep(0.2)
+        while started.poll() is None:
+            if answers(self.address) and self._registered() >= nodes:
+                return started
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"ray start {' '.join(options)} took over {_START_S:.0f} s")
+            time.sleep(_LOOK_S)
+        return None
 
 
 def raylet_of(node: subprocess.Popen[bytes]) -> int | None:
@@ -109,11 +126,13 @@ def _kill(node: subprocess.Popen[bytes]) -> None:
     node.wait()
 
 
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
+def free_ports(count: int) -> list[int]:
+    """So many ports of the loopback interface that nothing listens at, and that nothing gets by chance."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"fewer than {count} free ports in {_PORTS}")

@@ -128,10 +128,13 @@ class Round:
 
     def command(self, *more: str) -> list[str]:
         """`ablator run` of this round."""
-        address = self._nodes.address if self._nodes is not None else "local"
+        place = ["--address", "local"]
+        if self._nodes is not None:
+            # A slot of a node that is not there at the moment begins when another one joins.
+            place = ["--address", self._nodes.address, "--slots", str(_NODES)]
         return [
             *_run_command(self._options, self.store.root, "--mlflow", self.tracking.uri),
-            *("--address", address, "--checkpoint-seconds", "1", *more),
+            *(*place, "--checkpoint-seconds", "1", *more),
         ]
 
     def _start(self, *, repair: bool) -> None:

@@ -7,12 +7,13 @@ import ctypes
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
+
+from ray_nodes import free_ports
 
 _BECOME_SUBREAPER = 36
 """PR_SET_CHILD_SUBREAPER of prctl(2)."""
@@ -118,9 +119,7 @@ class Tracking:
     """MLflow's server, as small as it gets, over a database of its own."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        (self._port,) = free_ports(1)
         self.uri = f"http://127.0.0.1:{self._port}"
         self._folder = folder
         self._server: subprocess.Popen[bytes] | None = None

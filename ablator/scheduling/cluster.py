@@ -55,7 +55,8 @@ class Resources:
     """What the user asked to run on."""
 
     slots: int | None = None
-    """Worker groups at once; None: as many as the cluster holds."""
+    """Worker groups at once; None: as many as the cluster holds. Of a cluster that was there before, more
+    than it holds may be asked for: the others start when machines join it."""
     shape: SlotShape = dataclasses.field(default_factory=SlotShape)
     pack: bool = False
     """Several slots a GPU where that was measured to fit and to be faster; needs `shape.gpus` None."""
@@ -220,22 +221,28 @@ def sharing(shape: SlotShape) -> int:
     return int((1 + 1e-6) // shape.gpus) if shape.gpus and shape.gpus < 1 else 1
 
 
+def slots_in(cluster: Cluster, shape: SlotShape) -> int:
+    """Slots of that shape that the cluster's machines hold."""
+    assert shape.gpus is not None
+    return sum(_workers_on(node, shape.cpus, shape.gpus) for node in cluster.nodes) // shape.workers
+
+
 def slots_for(resources: Resources, cluster: Cluster, trials: int) -> int:
     """How many slots to start: what was asked for, or what fits, and never more than there are trials.
 
-    Raises SettingError where not even one fits.
+    Raises SettingError where not even one fits, and where more are asked for than this machine holds, which
+    nothing can join.
     """
     shape = shape_on(resources, cluster)
-    assert shape.gpus is not None
+    fits = slots_in(cluster, shape)
     where = "the cluster" if cluster.joined else "this machine"
-    fits = sum(_workers_on(node, shape.cpus, shape.gpus) for node in cluster.nodes) // shape.workers
     if fits < 1:
         raise SettingError(
             f"a slot needs {shape.workers} worker(s) of {shape.cpus:g} CPU and {shape.gpus:g} GPU; {where} "
             f"has {cluster.cpus:g} CPU and {cluster.gpus:g} GPU: ask for less with --workers, --cpus or "
             "--gpus"
         )
-    if resources.slots is not None and resources.slots > fits:
+    if resources.slots is not None and resources.slots > fits and not cluster.joined:
         raise SettingError(
             f"--slots {resources.slots} do not fit: {where} has {cluster.cpus:g} CPU and {cluster.gpus:g} "
             f"GPU, room for {fits} slot(s) of {shape.workers} worker(s) x {shape.cpus:g} CPU, "

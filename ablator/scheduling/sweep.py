@@ -20,7 +20,7 @@ from ablator.errors import ClusterError
 from ablator.plan.packing import Measured
 from ablator.results.leases import Leases
 from ablator.results.store import Store
-from ablator.scheduling.cluster import Resources, cluster, packed, shape_on, sharing, slots_for
+from ablator.scheduling.cluster import Resources, cluster, packed, shape_on, sharing, slots_for, slots_in
 from ablator.scheduling.forgetting import Forgetting, Silent
 from ablator.scheduling.proxy import TrialProxy
 from ablator.scheduling.queue import Source, TrialQueue
@@ -145,6 +145,9 @@ def _run(
             api=there.api,
         )
         on_event(Event(kind="slots", slot=count, text="joined" if there.joined else "started"))
+        if (now := slots_in(there, shape)) < count:
+            text = f"there is room for {now} of the {count} slots; the others start when machines join the cluster"
+            on_event(Event(kind="note", text=text))
         outcomes = _Outcomes(store, slots, settings.execution.stall_seconds, run)
         done = SweepOutcome(statuses={}, asked={}, answers=[], elsewhere={})
         try:

@@ -57,7 +57,6 @@ _NOT_RUN = {
     "git clone . build/ablator": "prepares `ray up`",
     "apt-get": "needs a registry",
     "dpkg-deb": "needs what apt-get brings",
-    "import ray\nfrom ray.autoscaler": "needs a cluster that grows",
 }
 _ELSEWHERE = ("docs/tutorial.md",)
 _FILES = (

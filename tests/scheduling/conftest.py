@@ -45,10 +45,9 @@ def running_cluster() -> Iterator[str]:
 
 
 @pytest.fixture
-def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A cluster of three nodes on this machine, each with one processor (benchmarks/ray_nodes.py)."""
+def ray_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster of two nodes on this machine, each with one processor (benchmarks/ray_nodes.py)."""
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
     with importlib.import_module("ray_nodes").RayNodes() as nodes:
-        nodes.add()
         nodes.add()
         yield nodes

@@ -59,7 +59,6 @@ def test_gpus_are_used_where_there_are_any() -> None:
     [
         (SlotShape(cpus=9, gpus=0), None, "--cpus"),
         (SlotShape(gpus=1), None, "0 GPU"),
-        (SlotShape(gpus=0), 5, "--slots 5"),
         (SlotShape(gpus=1.5), None, "whole GPUs"),
         (SlotShape(gpus=0.5, workers=2), None, "share a GPU"),
     ],
@@ -67,6 +66,13 @@ def test_gpus_are_used_where_there_are_any() -> None:
 def test_what_does_not_fit_says_what_there_is(shape: SlotShape, asked: int | None, words: str) -> None:
     with pytest.raises(SettingError, match=words):
         slots(shape, (4, 0), asked=asked)
+
+
+def test_more_slots_than_fit_wait_for_machines_that_can_come() -> None:
+    assert slots(SlotShape(gpus=0), (2, 0), (2, 0), asked=9) == 9
+    alone = Cluster(joined=False, nodes=((4, 0),))
+    with pytest.raises(SettingError, match="--slots 5"):
+        slots_for(Resources(slots=5, shape=SlotShape(gpus=0)), alone, 99)
 
 
 def test_an_address_without_a_cluster_is_refused_at_once() -> None:

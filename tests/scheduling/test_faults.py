@@ -87,11 +87,11 @@ class Run:
 
     def wait_for_records(self, count: int) -> None:
         """Until so many trials are finished."""
-        deadline = time.monotonic() + 240
-        while len(Store(self.store).ledger.identities()) < count:
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.1)
+        self._wait(lambda: len(Store(self.store).ledger.identities()) >= count)
+
+    def wait_for_words(self, words: str) -> None:
+        """Until the run has said this."""
+        self._wait(lambda: words in self.log.read_text())
 
     def kill(self, word: str) -> None:
         """kill -9 of one process whose command line has `word`, of the run or of the cluster it joined."""
@@ -109,6 +109,13 @@ class Run:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 240
+        while not ready():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
 
 
 @pytest.fixture
@@ -197,19 +204,21 @@ def test_on_a_full_cluster_a_new_slot_takes_the_place_of_a_dead_one(
     assert answers(running_cluster)
 
 
-def test_trials_of_a_lost_node_go_on_elsewhere(
-    three_nodes: Any, undisturbed: Undisturbed, tmp_path: Path
+def test_a_node_that_joins_gets_trials_and_those_of_a_lost_one_go_on_elsewhere(
+    ray_nodes: Any, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
-    """The node does not come back, so that its slot never has a worker again."""
-    run = Run(undisturbed.study, tmp_path / "store", "--address", three_nodes.address)
+    """Two nodes, later three, then two again: the lost one does not come back, so that its slot never has a
+    worker again."""
+    run = Run(undisturbed.study, tmp_path / "store", "--slots", "3", "--address", ray_nodes.address)
     try:
-        run.wait_for_records(2)
+        run.wait_for_words("room for 2 of the 3 slots")
+        ray_nodes.add()
         deadline = time.monotonic() + 120
-        # Each of the three slots is in a trial, behind its first epoch.
+        # Three trials at once, all behind their first epoch: each of the nodes has one.
         while len(list((run.store / "checkpoints").glob("*/last.pt"))) < 3:
             assert time.monotonic() < deadline, run.log.read_text()
             time.sleep(0.01)
-        three_nodes.kill_raylet(random.choice(three_nodes.others))
+        ray_nodes.kill_raylet(random.choice(ray_nodes.others))
         assert run.end() == 0, run.log.read_text()
     finally:
         run.end_all()
