@@ -146,8 +146,8 @@ def _run(
         )
         on_event(Event(kind="slots", slot=count, text="joined" if there.joined else "started"))
         if (now := slots_in(there, shape)) < count:
-            text = f"there is room for {now} of the {count} slots; the others start when machines join the cluster"
-            on_event(Event(kind="note", text=text))
+            others = f"the other {count - now} when machines join the cluster"
+            on_event(Event(kind="note", text=f"room for {now} of the {count} slots; {others}"))
         outcomes = _Outcomes(store, slots, settings.execution.stall_seconds, run)
         done = SweepOutcome(statuses={}, asked={}, answers=[], elsewhere={})
         try:
