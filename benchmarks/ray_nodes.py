@@ -22,11 +22,11 @@ _PORTS = range(20_000, 32_000)
 
 
 class RayNodes:
-    """A head and other nodes, each of `cpus` processors and with a raylet of its own. They end with the
-    context. Raises RuntimeError where one does not start."""
+    """A head and other nodes, each of `cpus` processors, and of `gpus` that need not exist, with a raylet of
+    its own. They end with the context. Raises RuntimeError where one does not start."""
 
-    def __init__(self, cpus: int = 1) -> None:
-        self._cpus = cpus
+    def __init__(self, cpus: int = 1, gpus: int = 0) -> None:
+        self._holds = f"--num-cpus={cpus}", f"--num-gpus={gpus}"
         self._port, self._dashboard = free_ports(2)
         self.address = f"127.0.0.1:{self._port}"
         self._started: list[subprocess.Popen[bytes]] = []
@@ -89,7 +89,7 @@ class RayNodes:
     def _start(self, *options: str, nodes: int) -> subprocess.Popen[bytes] | None:
         """`ray start`, back when so many nodes have been seen; None where it ended. Raises RuntimeError where
         neither happens."""
-        started = _start(*options, cpus=self._cpus)
+        started = _start(*options, *self._holds)
         self._started.append(started)
         deadline = time.monotonic() + _START_S
         while started.poll() is None:
@@ -111,9 +111,9 @@ def raylet_of(node: subprocess.Popen[bytes]) -> int | None:
     return None
 
 
-def _start(*options: str, cpus: int) -> subprocess.Popen[bytes]:
+def _start(*options: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [str(Path(sys.executable).parent / "ray"), "start", f"--num-cpus={cpus}", "--block", *options],
+        [str(Path(sys.executable).parent / "ray"), "start", "--block", *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -13,6 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 from ray_nodes import free_ports
 
 _BECOME_SUBREAPER = 36
@@ -36,19 +37,12 @@ def adopt_orphans() -> None:
 
 def family(root: int) -> dict[int, str]:
     """Id and command line of the living processes that `root` started, directly or not."""
-    parents: dict[int, int] = {}
-    commands: dict[int, str] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                command = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-                stat = Path(f"/proc/{entry}/stat").read_text()
-                commands[int(entry)], parents[int(entry)] = command, int(stat.rsplit(")", 1)[1].split()[1])
-    found = {root}
-    while grown := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= grown
+    found = {}
+    for process in psutil.Process(root).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found[process.pid] = " ".join(process.cmdline())
     # A process that is dead and not yet waited for has no command line.
-    return {pid: commands[pid] for pid in found - {root} if commands.get(pid)}
+    return {pid: command for pid, command in found.items() if command}
 
 
 def kill_one(kind: str, rng: random.Random) -> bool:

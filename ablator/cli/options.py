@@ -122,7 +122,7 @@ Pack = Annotated[
     bool,
     typer.Option(
         "--pack",
-        help="Several slots a GPU, where finished trials show that they fit and are faster.",
+        help="Several slots a GPU: as many as trials so far were fastest with and fit, or one more to try.",
         rich_help_panel=_MACHINE,
     ),
 ]

@@ -1,7 +1,7 @@
 """How many slots share a GPU: as many as measured memory allows and measured speed is worth, else one.
 
 Nothing is assumed of a model that has no record. What a packing does to speed is known only where trials have
-run under it, so that the first runs with `--gpus 0.5` are what a later `--pack` learns from.
+run under it, so that each run tries one slot more than the best so far, until that is no faster.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def slots_per_gpu(specs: Sequence[Sequence[Measured]], devices: Sequence[str]) -
     `devices`: kinds of GPUs that the cluster has, as Ray names them (`H100`).
 
     More than one only where all of `specs` were measured on such devices, their largest peak fits so often
-    with HEADROOM, and trials that ran under that packing trained more images a second in all.
+    with HEADROOM, and trials that ran under that packing trained more images a second in all; or where nobody
+    has run under it, and under one slot less it is as said. That run then measures it.
     """
     own = [[one for one in spec if _on(one.device, devices)] for spec in specs]
     if not own or not all(own):
@@ -74,8 +75,12 @@ def slots_per_gpu(specs: Sequence[Sequence[Measured]], devices: Sequence[str]) -
     gains = {slots: _gain(own, slots) for slots in {one.slots for spec in own for one in spec}}
     worth = [(gain, slots) for slots, gain in gains.items() if gain is not None and slots <= fits]
     # Of packings that are equally fast the one with fewer slots.
-    best = max(worth, key=lambda one: (one[0], -one[1]), default=(1.0, 1))
-    return best[1] if best[0] > 1.0 else 1
+    gain, best = max(worth, key=lambda one: (one[0], -one[1]), default=(0.0, 1))
+    if gain <= 1.0:
+        best = 1
+    # What is tried is compared with one slot, which some trial must have had.
+    untried = best + 1 not in gains and gains.get(1) is not None
+    return best + 1 if untried and best + 1 <= fits else best
 
 
 def most_that_fit(gpu_mb: float, peak_mb: float) -> int:

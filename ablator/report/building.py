@@ -18,10 +18,10 @@ from ablator.report.contrasts import (
     sequential_notes,
 )
 from ablator.report.costs import count_size, measure, trial_seconds
+from ablator.report.disturbed import disturbed
 from ablator.report.formatting import reason
 from ablator.report.interactions import Measured, build_interactions
 from ablator.report.origins import origins
-from ablator.report.restarts import restarts
 from ablator.report.search import SearchTable
 from ablator.report.spending import spend
 from ablator.report.table import STATUSES, Account, Cell, Row, RowSpec, Table, TableSpec
@@ -96,7 +96,7 @@ def build_table(
             [(found[index], row.spared) for index, row in enumerate(order) if row.spared],
         ),
         origins=origins(used),
-        restarts=restarts((row.label, found[index]) for index, row in enumerate(order)),
+        disturbed=disturbed((row.label, found[index]) for index, row in enumerate(order)),
     )
 
 

@@ -38,10 +38,10 @@ def render_csv(table: Table, costs: bool = True) -> str:
 
 
 def render_json(table: Table, costs: bool = True) -> str:
-    """Everything that the table holds. Measured costs, the environment and restarts, which differ from run to
-    run, lie under keys of their own, `costs`, `environment`, `origins` and `restarts`; `costs=False` leaves
-    these out. `spec` is the baseline's resolved spec, dotted, and each row's own `spec` how it differs from
-    that; `command` is what a shell is told to get the table, or the row, again."""
+    """Everything that the table holds. Measured costs, the environment and disturbances, which differ from
+    run to run, lie under keys of their own, `costs`, `environment`, `origins` and `disturbed`; `costs=False`
+    leaves these out. `spec` is the baseline's resolved spec, dotted, and each row's own `spec` how it differs
+    from that; `command` is what a shell is told to get the table, or the row, again."""
     base, specs = _specs(table)
     commands = {row.label: row.command for row in table.spec.rows}
     rows = []
@@ -72,7 +72,7 @@ def render_json(table: Table, costs: bool = True) -> str:
         document["costs"]["spending"] = as_plain(table.spending)
         document["environment"] = as_plain(dict(table.versions))
         document["origins"] = as_plain(table.origins)
-        document["restarts"] = as_plain(table.restarts)
+        document["disturbed"] = as_plain(table.disturbed)
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from ablator.report import formatting
 from ablator.report.columns import Column, columns, interaction_columns, search_columns
+from ablator.report.disturbed import disturbed_line
 from ablator.report.interactions import RULE
-from ablator.report.restarts import restarts_line
 from ablator.report.table import Table
 
 
@@ -40,8 +40,8 @@ def render_markdown(table: Table, costs: bool = True) -> str:
     parts += ["  \n".join(notes)] if notes else []
     parts += [escape(note) for note in table.notes]
     parts += [escape(formatting.rule(spec)), f"{table.account.line()}."]
-    if costs and table.restarts:
-        parts.append(escape(restarts_line(table.restarts)))
+    if costs and table.disturbed:
+        parts.append(escape(disturbed_line(table.disturbed)))
     if costs and table.seconds:
         parts.append(f"Training and evaluation took {formatting.duration(table.seconds)} in all.")
     if spec.command:

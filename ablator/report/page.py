@@ -25,9 +25,9 @@ from ablator.report.columns import (
     search_columns,
 )
 from ablator.report.design import design
+from ablator.report.disturbed import disturbed_line
 from ablator.report.drawing import scoped
 from ablator.report.interactions import RULE
-from ablator.report.restarts import restarts_line
 from ablator.report.search import SearchTable
 from ablator.report.table import Table
 
@@ -182,7 +182,7 @@ def _body(table: Table, costs: bool, *, level: int, scope: str, models: str = ""
             commands=[(row.label, row.command) for row in table.spec.rows if row.command],
             time=panels.time_lines(table),
             duration=formatting.duration(table.seconds),
-            restarts=restarts_line(table.restarts) if costs and table.restarts else "",
+            disturbed=disturbed_line(table.disturbed) if costs and table.disturbed else "",
         )
     )
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from ablator.contracts.record import Status
 from ablator.report.costs import Cost, Size
+from ablator.report.disturbed import Disturbed
 from ablator.report.interactions import Interaction, InteractionSpec
 from ablator.report.origins import Origin
-from ablator.report.restarts import Restart
 from ablator.report.search import SearchTable
 from ablator.report.sequential import SequentialDesign
 from ablator.report.spending import Spending
@@ -197,7 +197,7 @@ class Table:
     spending: Spending = dataclasses.field(default_factory=Spending)
     origins: tuple[Origin, ...] = ()
     """The different environments that the records were made in, the most frequent first."""
-    restarts: tuple[Restart, ...] = ()
+    disturbed: tuple[Disturbed, ...] = ()
     """Trials that were disturbed, which changes no number; in the order of the rows."""
     links: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Identity to the address of the trial's run in MLflow, where there is one."""

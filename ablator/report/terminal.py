@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ablator.report import formatting
 from ablator.report.columns import Column, columns, interaction_columns, search_columns
-from ablator.report.restarts import restarts_line
+from ablator.report.disturbed import disturbed_line
 from ablator.report.table import Account, Table
 
 VERDICT_STYLES = {"supported": "green", "not supported": "dim", "underpowered": "yellow"}
@@ -56,8 +56,8 @@ def render_terminal(
         for number, note in enumerate(table.footnotes, start=1)
     ]
     parts += [Text(f"Note: {note}", style="dim") for note in table.notes]
-    if costs and table.restarts:
-        parts.append(Text(restarts_line(table.restarts), style="dim"))
+    if costs and table.disturbed:
+        parts.append(Text(disturbed_line(table.disturbed), style="dim"))
     line = (account or table.account).line()
     parts.append(Text(line, style="" if table.complete else "bold red"))
     return Group(*parts)

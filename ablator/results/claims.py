@@ -48,7 +48,10 @@ class FolderClaims:
         if self._place(path, owner):
             return True
         before = self.holder(name)
-        if before is not None and lives(before):
+        if before is None:
+            # Given back in this moment. Others may take it now, and only the link knows who was first.
+            return self._place(path, owner)
+        if lives(before):
             return False
         with self._locked():
             # Somebody else may have taken it over since.
@@ -65,8 +68,9 @@ class FolderClaims:
     def holder(self, name: str) -> str | None:
         """As of Claims."""
         try:
-            return (self._root / name).read_text(encoding="ascii")
-        except (FileNotFoundError, UnicodeDecodeError):
+            # What is damaged names somebody who is not there, so that anybody may take it over.
+            return (self._root / name).read_text(encoding="ascii", errors="replace")
+        except FileNotFoundError:
             return None
 
     def _place(self, path: Path, owner: str) -> bool:

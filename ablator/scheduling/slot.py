@@ -17,7 +17,7 @@ from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from ablator.scheduling.actors import is_dead
 from ablator.scheduling.inbox import Inbox
@@ -96,6 +96,8 @@ class Slot(Inbox):
         return TorchTrainer(
             _serve,
             train_loop_config={"inbox": self._handle, "settings": self._settings},
+            # A worker alone exchanges nothing, and NCCL would take GPU memory from its neighbours.
+            torch_config=TorchConfig(backend="gloo" if shape.workers == 1 else None),
             scaling_config=ScalingConfig(
                 num_workers=shape.workers, use_gpu=bool(shape.gpus), resources_per_worker=resources
             ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,9 @@ from ablator.worker.keeping import NotKeptError
 from ablator.worker.notice import Notices
 from ablator.worker.trial import StartAgainError, TrialRunner
 
+DEVICE = "ABLATOR_DEVICE"
+"""The variable that names what workers train on, whatever Ray gives them: a layout of GPUs can then be tried
+where there are none."""
 # A slot may wait for its next trial for days; only the process's death ends the wait.
 _PATIENCE = datetime.timedelta(days=365)
 
@@ -43,7 +47,7 @@ def serve(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     world = World(rank=context.get_world_rank(), size=context.get_world_size())
     share = _sharer(world)
-    device = get_device()
+    device = _device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     worker = ray.get_runtime_context().get_actor_id()
@@ -75,6 +79,20 @@ def serve(config: dict[str, Any]) -> None:
             raise StartAgainError("the machine of this worker goes")
         if device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _device() -> torch.device:
+    """Raises RuntimeError for a GPU that Ray counts and torch does not see: training would go on without it,
+    a hundred times slower."""
+    named = os.environ.get(DEVICE)
+    device = torch.device(named) if named else get_device()
+    assert isinstance(device, torch.device), "a worker has one device"
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"Ray gives this worker a GPU, and torch {torch.__version__} sees none: its CUDA "
+            f"{torch.version.cuda} may need a newer driver (`nvidia-smi` says which one is there)"
+        )
+    return device
 
 
 def _run(

@@ -25,24 +25,14 @@ from ablator.remote.head import Head, head_of
 from ablator.remote.tunnel import Tunnel
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDY = """
-study: tiny
-source: "a book, Table 1"
-question: Does it help?
-baseline: {label: base}
-arms: [{label: two, set: {moto.n: 2}}]
-seeds: 2
-report: {metric: top1}
-"""
 
 
 @pytest.fixture(autouse=True)
-def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _place(tmp_path: Path, tiny_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "ABLATOR_STORE"):
         monkeypatch.delenv(name, raising=False)
-    Path("tiny.yaml").write_text(STUDY, encoding="utf-8")
 
 
 def _ablator(*words: str) -> Result:

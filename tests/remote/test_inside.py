@@ -15,20 +15,11 @@ from ablator import __version__
 from ablator.remote.frames import Frames
 from ablator.remote.inside import nodes_wanted
 
-STUDY = """
-study: tiny
-source: "a book, Table 1"
-question: Does it help?
-baseline: {label: base}
-arms: [{label: two, set: {moto.n: 2}}]
-seeds: 2
-report: {metric: top1}
-"""
+pytestmark = pytest.mark.usefixtures("tiny_study")
 
 
 def _inside(folder: Path, *words: str, store: str | None) -> tuple[int, str, Frames]:
     """The job's exit code, its log, and what it says to a program."""
-    (folder / "tiny.yaml").write_text(STUDY, encoding="utf-8")
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": ":".join(sys.path)}
     if store is not None:
         environment["ABLATOR_STORE"] = store

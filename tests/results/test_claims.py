@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Semaphore
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ablator.results import claims
-from ablator.results.claims import ObjectClaims
+from ablator.results.claims import FolderClaims, ObjectClaims
 from ablator.results.files import LocalFiles
 
 
@@ -125,3 +126,60 @@ def test_many_owners_over_a_real_store_hold_a_lease_one_after_the_other(s3_store
     assert most, "somebody got it"
     assert set(most) == {1}
     assert Store(s3_store).files.names("claims") == []
+
+
+def test_one_owner_at_a_time_however_often_a_lease_changes_hands(tmp_path: Path) -> None:
+    """Owners that live and others that are dead, in a folder, as fast as threads go."""
+    claims, inside, most = FolderClaims(tmp_path), Semaphore(1), 150
+    taken: list[int] = []
+    failed: list[str] = []
+    dead: set[str] = set()
+
+    def claim(number: int) -> None:
+        for count in range(most):
+            owner = f"{number:02}{count:04}"
+            if not claims.take("a lease", owner, lambda other: other not in dead):
+                continue
+            if not inside.acquire(blocking=False):
+                failed.append(owner)
+                return
+            taken.append(number)
+            inside.release()
+            if count % 10 == 7:
+                dead.add(owner)  # with the lease
+            else:
+                claims.give_back("a lease", owner)
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert len(set(taken)) > 1, "it changed hands"
+
+
+@pytest.mark.parametrize("look", [0, 1])
+def test_a_lease_that_is_given_back_and_taken_while_one_looks_is_the_takers(
+    tmp_path: Path, look: int
+) -> None:
+    other = FolderClaims(tmp_path)
+    taken = []
+
+    class Slow(FolderClaims):
+        """Between its looks at the holder, and what it does then, others act."""
+
+        looks = 0
+
+        def holder(self, name: str) -> str | None:
+            if self.looks == 0:
+                other.give_back(name, "first")
+            found = super().holder(name)
+            if self.looks == look:
+                taken.append(other.take(name, "second", lambda owner: True))
+            self.looks += 1
+            return found
+
+    assert other.take("a lease", "first", lambda owner: True)
+    got = Slow(tmp_path).take("a lease", "third", lambda owner: True)
+    assert [got, *taken].count(True) == 1

@@ -92,7 +92,7 @@ def seen(slots: int, speed: float) -> Measured:
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_packed_slots_get_a_part_of_a_gpu_each(count: int) -> None:
     cluster = Cluster(joined=True, nodes=((64, 2),), devices=("H100",))
-    found = packed(Resources(pack=True), cluster, [[seen(1, 100.0), seen(count, 90.0)]])
+    found = packed(Resources(pack=True), cluster, [[seen(1, 100.0), seen(count, 90.0), seen(count + 1, 1.0)]])
     assert sharing(found.shape) == count
     assert slots_for(found, cluster, 99) == 2 * count
 

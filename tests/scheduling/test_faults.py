@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import ablator
@@ -49,27 +50,6 @@ def undisturbed(
     return Undisturbed(study=study, store=folder / "store")
 
 
-def processes() -> Iterator[tuple[int, int, str]]:
-    """Every process: id, parent's id, command line."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                command = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-                stat = Path(f"/proc/{entry}/stat").read_text()
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # it ended while we looked
-            yield int(entry), int(stat.rsplit(")", 1)[1].split()[1]), command.strip()
-
-
-def below(root: int) -> dict[int, str]:
-    """Processes that `root` started, directly or not."""
-    everyone = list(processes())
-    family = {root}
-    while grown := {pid for pid, parent, _ in everyone if parent in family} - family:
-        family |= grown
-    return {pid: command for pid, _, command in everyone if pid in family}
-
-
 class Run:
     """`ablator run` in a process of its own, to be hurt."""
 
@@ -95,10 +75,13 @@ class Run:
 
     def kill(self, word: str) -> None:
         """kill -9 of one process whose command line has `word`, of the run or of the cluster it joined."""
-        ours = below(os.getpid())
-        victims = [pid for pid, command in ours.items() if word in command]
+        ours = {}
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # it ended while we looked
+                ours[process] = " ".join(process.cmdline())
+        victims = [process for process, command in ours.items() if word in command]
         assert victims, f"no {word} among {ours}"
-        os.kill(random.choice(victims), signal.SIGKILL)
+        random.choice(victims).kill()
 
     def end(self, timeout: float = 240) -> int:
         """The exit code."""
@@ -125,7 +108,7 @@ def run(undisturbed: Undisturbed, tmp_path: Path) -> Iterator[Run]:
     made.end_all()
 
 
-def random_moment(run: Run, most: int = TRIALS - 4) -> None:
+def random_moment(run: Run, most: int) -> None:
     """Some trials are finished, others are in the middle. `ABLATOR_FAULTS` repeats a moment."""
     seed = int(os.environ.get("ABLATOR_FAULTS", time.time_ns() % 10**6))
     print(f"ABLATOR_FAULTS={seed}")
@@ -151,53 +134,56 @@ def check_all_is_there(undisturbed: Undisturbed, store: Path) -> None:
     assert tables[0] == tables[1]
 
 
+def after_the_last_words(store: Path) -> dict[str, float]:
+    """`stamps`, once workers that outlive their driver for a moment have finished what they are at."""
+    time.sleep(6)
+    return stamps(store)
+
+
 def stamps(store: Path) -> dict[str, float]:
     """When each finished trial was finished."""
     ledger = Store(store).ledger
     return {i: record.finished for i, record in ledger.load(ledger.identities()).items()}
 
 
-@pytest.mark.parametrize("victim", ["driver", "raylet/raylet"])
 def test_after_the_run_died_the_same_command_goes_on(
-    undisturbed: Undisturbed, run: Run, cli: Callable[..., Any], victim: str
+    undisturbed: Undisturbed, run: Run, cli: Callable[..., Any]
 ) -> None:
-    random_moment(run)
-    if victim == "driver":
-        os.kill(run.process.pid, signal.SIGKILL)
-    else:
-        run.kill(victim)
-    # Orphaned workers may finish what is left before a driver notices that its raylet is gone.
-    assert run.end() != 0 or len(stamps(run.store)) == TRIALS
-    # Workers that outlive the driver for a moment may still finish what they are at.
-    time.sleep(6)
-    before = stamps(run.store)
-    again = cli("run", undisturbed.study, "--store", run.store, "--json")
-    assert again.code == 0, again.err
-    assert again.json["cached"] == len(before)
-    assert again.json["trained"] == TRIALS - len(before)
+    """Its driver is killed; and of the run that goes on then, Ray under it."""
+    random_moment(run, most=3)
+    os.kill(run.process.pid, signal.SIGKILL)
+    assert run.end() != 0
+    first = after_the_last_words(run.store)
+    again = Run(undisturbed.study, run.store, log="again")
+    try:
+        again.wait_for_records(len(first) + random.randint(1, 3))
+        again.kill("raylet/raylet")
+        # Orphaned workers may finish what is left before a driver notices that its raylet is gone.
+        assert again.end() != 0 or len(stamps(run.store)) == TRIALS
+    finally:
+        again.end_all()
+    second = after_the_last_words(run.store)
+    last = cli("run", undisturbed.study, "--store", run.store, "--json")
+    assert last.code == 0, last.err
+    assert last.json["cached"] == len(second)
+    assert last.json["trained"] == TRIALS - len(second)
     after = stamps(run.store)
-    assert {i: after[i] for i in before} == before, "what was finished is not trained again"
+    for before in (first, second):
+        assert {i: after[i] for i in before} == before, "what was finished is not trained again"
     check_all_is_there(undisturbed, run.store)
 
 
-def test_the_run_survives_the_deaths_of_its_parts(undisturbed: Undisturbed, run: Run) -> None:
-    """A training worker, the actor that follows a trial, and a slot, one after the other."""
+def test_the_run_survives_the_deaths_of_its_parts(
+    running_cluster: str, undisturbed: Undisturbed, run: Run
+) -> None:
+    """A training worker, the actor that follows a trial, and a slot, one after the other, on a cluster of
+    which every processor is some slot's. The run joins it without being told, and leaves it running."""
     random_moment(run, most=3)
     run.kill("RayTrainWorker")
     run.wait_for_records(5)
     run.kill("ResourceTrainable")
     run.wait_for_records(7)
     time.sleep(random.random())
-    run.kill("ray::Slot")
-    assert run.end() == 0, run.log.read_text()
-    check_all_is_there(undisturbed, run.store)
-
-
-def test_on_a_full_cluster_a_new_slot_takes_the_place_of_a_dead_one(
-    running_cluster: str, undisturbed: Undisturbed, run: Run
-) -> None:
-    """Every processor of it is some slot's. The run joins it without being told, and leaves it running."""
-    random_moment(run)
     run.kill("ray::Slot")
     assert run.end() == 0, run.log.read_text()
     check_all_is_there(undisturbed, run.store)

@@ -79,3 +79,25 @@ def test_early_stopping_prunes_and_a_study_without_it_trains_to_the_end(
     done = cli("run", whole, "--store", store, "--json")
     assert done.json["trained"] == len(pruned), "only what was pruned is trained, to its end"
     assert {r.status for r in records(store).values()} == {"completed"}
+
+
+def test_slots_that_share_gpus_fill_a_cluster_to_the_last_part(
+    study: Path,
+    alone: dict[str, Any],
+    cli: Cli,
+    make_nodes: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Of GPUs that Ray counts and nobody has. Tune's actors start where Train's groups leave nothing."""
+    monkeypatch.setenv("ABLATOR_DEVICE", "cpu")
+    with make_nodes(cpus=1, gpus=1) as nodes:
+        options = ("--address", nodes.address, "--cpus", 0.5, "--gpus", 0.5)
+        done = cli("run", study, "--store", tmp_path, *options, "--json")
+    assert done.code == 0, done.err
+    assert "2 slots" in done.err
+    found = records(tmp_path)
+    assert {i: record.metrics for i, record in found.items()} == {
+        i: record.metrics for i, record in alone.items()
+    }
+    assert {record.versions["slots_per_gpu"] for record in found.values()} == {"2"}

@@ -11,7 +11,7 @@ _SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Restart:
+class Disturbed:
     """One such trial."""
 
     label: str
@@ -25,13 +25,13 @@ class Restart:
     """What else happened."""
 
 
-def restarts(rows: Iterable[tuple[str, Mapping[int, Record]]]) -> tuple[Restart, ...]:
+def disturbed(rows: Iterable[tuple[str, Mapping[int, Record]]]) -> tuple[Disturbed, ...]:
     """Those among the rows' (label, records by seed)."""
-    found: dict[str, Restart] = {}
+    found: dict[str, Disturbed] = {}
     for label, records in rows:
         for seed, record in records.items():
             if (record.retries or record.incidents) and record.identity not in found:
-                found[record.identity] = Restart(
+                found[record.identity] = Disturbed(
                     label=label,
                     seed=seed,
                     attempts=record.attempts,
@@ -41,7 +41,7 @@ def restarts(rows: Iterable[tuple[str, Mapping[int, Record]]]) -> tuple[Restart,
     return tuple(found.values())
 
 
-def restarts_line(found: Sequence[Restart]) -> str:
+def disturbed_line(found: Sequence[Disturbed]) -> str:
     """All of them in a line; the first five by name."""
     named = []
     for one in found[:_SHOWN]:
