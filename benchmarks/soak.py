@@ -118,6 +118,7 @@ class Round:
                 following = time.monotonic() + self._pause()
         for _, mend in self._later:
             mend()
+        self.tracking.start(wait=True)
 
     def close(self) -> None:
         """Nothing of the round stays."""

@@ -125,18 +125,9 @@ class Tracking:
         return self._server is not None
 
     def start(self, *, wait: bool = False) -> None:
-        """Start it; `wait` until it answers. Raises RuntimeError where it never does."""
-        store = f"sqlite:///{self._folder / 'mlflow.db'}"
-        options = ["--workers", "1", "--port", str(self._port), "--backend-store-uri", store]
-        options += ["--artifacts-destination", str(self._folder / "artifacts")]
-        with open(self._folder / "server.log", "ab") as log:
-            self._server = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *options],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            )
+        """Start it unless it runs; `wait` until it answers. Raises RuntimeError where it never does."""
+        if not self.runs:
+            self._start()
         deadline = time.monotonic() + 180
         while wait and not self._answers():
             if time.monotonic() > deadline:
@@ -155,3 +146,16 @@ class Tracking:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2) as reply:
             return bool(reply.status == 200)
         return False
+
+    def _start(self) -> None:
+        store = f"sqlite:///{self._folder / 'mlflow.db'}"
+        options = ["--workers", "1", "--port", str(self._port), "--backend-store-uri", store]
+        options += ["--artifacts-destination", str(self._folder / "artifacts")]
+        with open(self._folder / "server.log", "ab") as log:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *options],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            )

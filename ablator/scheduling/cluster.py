@@ -17,6 +17,7 @@ from ray._private.accelerators import get_accelerator_manager_for_resource
 from ablator.errors import ClusterError, SettingError
 from ablator.plan.packing import Measured, slots_per_gpu
 from ablator.scheduling.address import answers, running_address
+from ablator.scheduling.lifeline import Lifeline
 from ablator.scheduling.slot import SlotShape
 
 KNOBS = {
@@ -129,10 +130,12 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
             sorted({name.removeprefix(_KIND) for node in found for name in node if _KIND in name})
         )
         if address is not None:
-            yield Cluster(joined=True, nodes=nodes, devices=devices)
+            there = Cluster(joined=True, nodes=nodes, devices=devices)
         else:
             url = context.dashboard_url
-            yield dataclasses.replace(_this_machine(), devices=devices, api=f"http://{url}" if url else "")
+            there = dataclasses.replace(_this_machine(), devices=devices, api=f"http://{url}" if url else "")
+        with Lifeline(context.address_info["raylet_socket_name"]):
+            yield there
     finally:
         _leave()
 

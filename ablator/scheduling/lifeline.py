@@ -1,0 +1,57 @@
+"""Notice at once that Ray on this machine has died.
+
+By itself Ray ends the process that uses it some seconds later, with exit code 1 and no word.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import socket
+import threading
+from types import TracebackType
+
+from ablator.errors import ClusterError
+
+
+class Lifeline:
+    """A connection to this machine's raylet on which nothing is ever said, and which ends with the raylet. As
+    a context, in the main thread: the body is interrupted then, and ClusterError raised in its place."""
+
+    def __init__(self, raylet: str) -> None:
+        """`raylet`: path of its socket."""
+        self._raylet = raylet
+        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._lock = threading.Lock()
+        self._over = False
+        self._cut = False
+        self._listener = threading.Thread(target=self._listen, name="lifeline", daemon=True)
+
+    def __enter__(self) -> Lifeline:
+        # Only the main thread can be interrupted; elsewhere Ray does what it does.
+        if threading.current_thread() is threading.main_thread():
+            self._connection.connect(self._raylet)
+            self._listener.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._over = True
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+        if self._cut:
+            raise ClusterError(
+                "Ray on this machine has died (its raylet was killed, or ran out of memory); what is finished is "
+                "kept, and the same command goes on"
+            ) from None
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.recv(1)
+        with self._lock:
+            if not self._over:
+                self._cut = True
+                _thread.interrupt_main()
