@@ -5,13 +5,16 @@ By itself Ray ends the process that uses it some seconds later, with exit code 1
 
 from __future__ import annotations
 
-import _thread
 import contextlib
+import signal
 import socket
 import threading
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from ablator.errors import ClusterError
+
+# SIGINT does not reach a process that a script started in the background.
+_SIGNAL = signal.SIGUSR2
 
 
 class Lifeline:
@@ -28,9 +31,11 @@ class Lifeline:
         self._listener = threading.Thread(target=self._listen, name="lifeline", daemon=True)
 
     def __enter__(self) -> Lifeline:
-        # Only the main thread can be interrupted; elsewhere Ray does what it does.
-        if threading.current_thread() is threading.main_thread():
+        # Only the main thread takes signals; elsewhere Ray does what it does.
+        self._main = threading.get_ident() == threading.main_thread().ident
+        if self._main:
             self._connection.connect(self._raylet)
+            self._before = signal.signal(_SIGNAL, self._interrupt)
             self._listener.start()
         return self
 
@@ -39,13 +44,15 @@ class Lifeline:
     ) -> None:
         with self._lock:
             self._over = True
-        with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
+        if self._main:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
+            signal.signal(_SIGNAL, self._before)
         self._connection.close()
         if self._cut:
             raise ClusterError(
-                "Ray on this machine has died (its raylet was killed, or ran out of memory); what is finished is "
-                "kept, and the same command goes on"
+                "Ray on this machine has died (its raylet was killed, or ran out of memory): run the same "
+                "command again to go on"
             ) from None
 
     def _listen(self) -> None:
@@ -54,4 +61,10 @@ class Lifeline:
         with self._lock:
             if not self._over:
                 self._cut = True
-                _thread.interrupt_main()
+                # Also out of a wait for something that will never come.
+                signal.pthread_kill(threading.main_thread().ident or 0, _SIGNAL)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        # What catches every Exception, as Ray does in places, lets this one pass.
+        if not self._over:
+            raise KeyboardInterrupt
