@@ -48,15 +48,8 @@ _OPTIONS = {
 
 _PASSING = (
     *("NETWORK_CONNECTION", "SLOW_DOWN", "THROTTLING", "SERVICE_UNAVAILABLE", "INTERNAL_FAILURE"),
-    *(
-        "UNAVAILABLE",
-        "DEADLINE_EXCEEDED",
-        "REQUEST_TIMEOUT",
-        "HTTP status 5",
-        "HTTP status 429",
-        "Couldn't connect",
-        "imed out",
-    ),
+    *("UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_TIMEOUT", "HTTP status 5", "HTTP status 429"),
+    *("Couldn't connect", "imed out"),
 )
 """What is in the errors of a place that may be there again in a moment."""
 _CAUSES = {

@@ -24,19 +24,8 @@ from ablator.results.ledger import Ledger
 from ablator.results.locating import locate
 
 _FOLDERS = (
-    *(
-        "checkpoints",
-        "diffs",
-        "leases",
-        "live",
-        "mlartifacts",
-        "mlflow-runs",
-        "outbox",
-        "plugins",
-        "reports",
-        "scratch",
-    ),
-    *("searches", "tickets", "weights"),
+    *("checkpoints", "diffs", "leases", "live", "mlartifacts", "mlflow-runs", "outbox", "plugins"),
+    *("reports", "scratch", "searches", "tickets", "weights"),
 )
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
 
