@@ -8,7 +8,8 @@ run      A study through `ablator.run` as a user calls it, on a Ray cluster of `
          raylet and its agents each, all on this machine): plan, preflight, leases, tickets, queue, Tune,
          proxies, inboxes, ledger, live view, table; MLflow is off. Slots are simulated: an actor that takes
          tickets out of a real inbox, waits `--seconds`, reports `--epochs` epochs, and commits a record to
-         the ledger. It has no torch and no worker group, which is all that differs.
+         the ledger. It has no torch and no worker group, which is all that differs; instead of loading them
+         it waits `--starting` seconds.
 resume   The same study where the ledger has all records, and where it has half of them: plan, what is
          missing, table. Where half are missing they are committed where the sweep would train them.
 
@@ -47,7 +48,15 @@ from orchestration import SEEDS, trivial_study
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
 _MARKS = 10
-_SECONDS, _EPOCHS = "SCHEDULING_SECONDS", "SCHEDULING_EPOCHS"
+_SECONDS, _EPOCHS, _STARTING = "SCHEDULING_SECONDS", "SCHEDULING_EPOCHS", "SCHEDULING_STARTING"
+_QUIET = {
+    "REPORTER_UPDATE_INTERVAL_MS": "600000",
+    "RAY_event_stats": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_metrics_report_interval_ms": "600000",
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
+}
+"""What a node measures of its own machine, and tells, more seldom: a hundred on two cores do nothing else."""
 _KINDS = ("TrialProxy", "SimulatedSlot", "gcs_server", "raylet")
 
 
@@ -100,10 +109,12 @@ class Run:
 class SimulatedSlot(Inbox):
     """A slot whose training takes a given time and nothing else."""
 
-    def __init__(self, number: int, store: str, seconds: float, epochs: int, options: dict[str, Any]) -> None:
+    def __init__(
+        self, number: int, store: str, seconds: float, epochs: int, starting: float, options: dict[str, Any]
+    ) -> None:
         super().__init__(number, lockstep=options["lockstep"], max_attempts=options["max_attempts"])
         self._ledger = Store(store).ledger
-        self._seconds, self._epochs = seconds, epochs
+        self._seconds, self._epochs, self._starting = seconds, epochs, starting
         import ray
 
         self._handle = ray.get_runtime_context().current_actor
@@ -113,6 +124,7 @@ class SimulatedSlot(Inbox):
         """What `worker.serve` does, through the same calls."""
         import ray
 
+        time.sleep(self._starting)
         while (taken := ray.get(self._handle.take.remote("simulated"))) is not None:
             ticket = Ticket(**taken["ticket"])
             record = self._ledger.get(ticket.identity)
@@ -156,7 +168,8 @@ def simulated_slots(count: int, shape: Any, settings: Any, **options: Any) -> li
     actor = ray.remote(num_cpus=0.9)(SimulatedSlot).options(scheduling_strategy="SPREAD")
     kept = {name: options[name] for name in ("lockstep", "max_attempts")}
     # Not the settings themselves, whose class would load torch.
-    said = (settings.store, float(os.environ[_SECONDS]), int(os.environ[_EPOCHS]), kept)
+    times = float(os.environ[_SECONDS]), int(os.environ[_EPOCHS]), float(os.environ[_STARTING])
+    said = (settings.store, *times, kept)
     return [actor.remote(number, *said) for number in range(count)]
 
 
@@ -165,6 +178,7 @@ def simulated_nodes(nodes: int, slots: int) -> Iterator[str]:
     """A cluster of so many nodes on this machine, with room for the slots; its address."""
     from ray.cluster_utils import Cluster
 
+    os.environ.update(_QUIET)
     each = -(-slots // nodes)
     head = {"num_cpus": each + 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -282,6 +296,7 @@ def run(options: argparse.Namespace) -> Run:
     # A module's own name, so that an import somewhere else does not make another class of it.
     sweep.start_slots = simulated_slots  # type: ignore[assignment]
     os.environ[_SECONDS], os.environ[_EPOCHS] = str(options.seconds), str(options.epochs)
+    os.environ[_STARTING] = str(options.starting)
     with (
         tempfile.TemporaryDirectory(prefix="ablator-benchmark-") as folder,
         simulated_nodes(options.nodes, options.slots) as address,
@@ -407,7 +422,7 @@ def in_child(part: str, options: argparse.Namespace, **changed: Any) -> dict[str
         output = Path(folder) / "part.json"
         said = {**vars(options), **changed}
         command = [sys.executable, __file__, "--part", part, "--output", str(output)]
-        for name in ("trials", "slots", "nodes", "seconds", "epochs", "there"):
+        for name in ("trials", "slots", "nodes", "seconds", "epochs", "starting", "there"):
             command += [f"--{name}", str(said[name])]
         print(f"{part}: {said['trials']} trials ...", file=sys.stderr, flush=True)
         subprocess.run(command, check=True, stdout=sys.stderr)
@@ -460,6 +475,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--nodes", type=int, default=8, help="simulated nodes, about 150 MB each")
     parser.add_argument("--seconds", type=float, default=0.0, help="a trial's own time")
     parser.add_argument("--epochs", type=int, default=1, help="epochs that a trial reports")
+    parser.add_argument(
+        "--starting",
+        type=float,
+        default=5.0,
+        help="seconds until a slot takes its first trial, as a real one loads torch meanwhile; Tune ends "
+        "followers that have not started by then, where trials are shorter than such a start",
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000], help="trials of resumes")
     parser.add_argument("--parts", nargs="+", choices=["run", "resume"], default=["run", "resume"])
     parser.add_argument("--there", type=int, default=0, help=argparse.SUPPRESS)
