@@ -22,13 +22,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,27 +35,14 @@ from typing import Any
 
 import ablator
 from ablator.contracts.events import Event, Ticket
-from ablator.contracts.record import Record
 from ablator.plan.planning import Plan
 from ablator.results.store import Store
-from ablator.scheduling.inbox import Inbox
 
 sys.path.append(str(Path(__file__).parent))
 from orchestration import SEEDS, trivial_study
+from simulated_cluster import cluster_cpu, record_of, rss_kb, simulated_nodes, simulated_slots, spent_between
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-_TICK = os.sysconf("SC_CLK_TCK")
 _MARKS = 10
-_SECONDS, _EPOCHS, _STARTING = "SCHEDULING_SECONDS", "SCHEDULING_EPOCHS", "SCHEDULING_STARTING"
-_QUIET = {
-    "REPORTER_UPDATE_INTERVAL_MS": "600000",
-    "RAY_event_stats": "0",
-    "RAY_memory_monitor_refresh_ms": "0",
-    "RAY_metrics_report_interval_ms": "600000",
-    "RAY_raylet_report_resources_period_milliseconds": "1000",
-}
-"""What a node measures of its own machine, and tells, more seldom: a hundred on two cores do nothing else."""
-_KINDS = ("TrialProxy", "SimulatedSlot", "gcs_server", "raylet")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,138 +86,6 @@ class Run:
     table_kb: float
     """From the last mark to the end, with all records in memory."""
     marks: list[Mark]
-
-
-# ---- the simulated cluster
-
-
-class SimulatedSlot(Inbox):
-    """A slot whose training takes a given time and nothing else."""
-
-    def __init__(
-        self, number: int, store: str, seconds: float, epochs: int, starting: float, options: dict[str, Any]
-    ) -> None:
-        super().__init__(number, lockstep=options["lockstep"], max_attempts=options["max_attempts"])
-        self._ledger = Store(store).ledger
-        self._seconds, self._epochs, self._starting = seconds, epochs, starting
-        import ray
-
-        self._handle = ray.get_runtime_context().current_actor
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        """What `worker.serve` does, through the same calls."""
-        import ray
-
-        time.sleep(self._starting)
-        while (taken := ray.get(self._handle.take.remote("simulated"))) is not None:
-            ticket = Ticket(**taken["ticket"])
-            record = self._ledger.get(ticket.identity)
-            if record is None:
-                started = time.time()
-                for epoch in range(1, self._epochs + 1):
-                    time.sleep(self._seconds / self._epochs)
-                    row = {"epoch": epoch, "epochs": self._epochs, "top1": 10.0, "val_loss": 2.0}
-                    ray.get(self._handle.report.remote(ticket.identity, row))
-                record = record_of(ticket, started, self._epochs)
-                self._ledger.commit(record)
-            summary = {"status": record.status, "metrics": record.metrics, "error": record.error}
-            ray.get(self._handle.finish.remote(ticket.identity, summary))
-
-
-def record_of(ticket: Ticket, started: float, epochs: int) -> Record:
-    """An outcome as a trained trial leaves it."""
-    value = 10.0 + int(ticket.identity[:4], 16) / 6553.6
-    curves = tuple(
-        {"epoch": float(epoch), "lr": 1e-3, "train_loss": 2.0 / epoch, "top1": value * epoch / epochs}
-        for epoch in range(1, epochs + 1)
-    )
-    return Record(
-        identity=ticket.identity,
-        status="completed",
-        spec=ticket.spec,
-        metrics={"top1": value, "val_loss": 1.0},
-        curves=curves,
-        cost={"step_ms": 40.0, "images_per_second": 900.0, "train_seconds": 30.0, "memory_mb": 900.0},
-        size={"parameters": 5e6, "training_parameters": 5e6, "gmacs": 1.3},
-        versions={"python": "3.11", "torch": "2.15.0"},
-        started=started,
-        finished=time.time(),
-    )
-
-
-def simulated_slots(count: int, shape: Any, settings: Any, **options: Any) -> list[Any]:
-    """In the place of `scheduling.slot.start_slots`: one actor a slot, over all nodes."""
-    import ray
-
-    actor = ray.remote(num_cpus=0.9)(SimulatedSlot).options(scheduling_strategy="SPREAD")
-    kept = {name: options[name] for name in ("lockstep", "max_attempts")}
-    # Not the settings themselves, whose class would load torch.
-    times = float(os.environ[_SECONDS]), int(os.environ[_EPOCHS]), float(os.environ[_STARTING])
-    said = (settings.store, *times, kept)
-    return [actor.remote(number, *said) for number in range(count)]
-
-
-@contextmanager
-def simulated_nodes(nodes: int, slots: int) -> Iterator[str]:
-    """A cluster of so many nodes on this machine, with room for the slots; its address."""
-    from ray.cluster_utils import Cluster
-
-    os.environ.update(_QUIET)
-    each = -(-slots // nodes)
-    head = {"num_cpus": each + 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    try:
-        for _ in range(nodes - 1):
-            cluster.add_node(num_cpus=each, object_store_memory=80 * 2**20, wait=False)
-        cluster.wait_for_nodes()
-        yield cluster.address
-    finally:
-        cluster.shutdown()
-
-
-# ---- what processes take
-
-
-def rss_kb() -> float:
-    """Resident memory of this process, garbage aside."""
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE / 1024
-
-
-def cluster_cpu() -> dict[int, tuple[str, float]]:
-    """Kind and processor seconds so far of the processes that this one started, and that these did."""
-    parents: dict[int, int] = {}
-    spent: dict[int, tuple[str, float]] = {}
-    for place in Path("/proc").iterdir():
-        if not place.name.isdigit():
-            continue
-        try:
-            fields = (place / "stat").read_text().rpartition(")")[2].split()
-            command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        parents[int(place.name)] = int(fields[1])
-        spent[int(place.name)] = (command, (int(fields[11]) + int(fields[12])) / _TICK)
-    found: dict[int, tuple[str, float]] = {}
-    for pid, (command, seconds) in spent.items():
-        above = parents[pid]
-        while above in parents and above != os.getpid():
-            above = parents[above]
-        if above == os.getpid():
-            kind = next((kind for kind in _KINDS if kind in command.split("--")[0]), "agents and others")
-            found[pid] = kind, seconds
-    return found
-
-
-def spent_between(
-    before: dict[int, tuple[str, float]], after: dict[int, tuple[str, float]]
-) -> dict[str, float]:
-    """Processor seconds by kind, of the processes that lived to the end."""
-    found = dict.fromkeys((*_KINDS, "agents and others"), 0.0)
-    for pid, (kind, seconds) in after.items():
-        found[kind] += seconds - before.get(pid, (kind, 0.0))[1]
-    return found
 
 
 # ---- a run
@@ -293,10 +146,7 @@ def run(options: argparse.Namespace) -> Run:
     """One run of so many trials, in this process."""
     from ablator.scheduling import sweep
 
-    # A module's own name, so that an import somewhere else does not make another class of it.
-    sweep.start_slots = simulated_slots  # type: ignore[assignment]
-    os.environ[_SECONDS], os.environ[_EPOCHS] = str(options.seconds), str(options.epochs)
-    os.environ[_STARTING] = str(options.starting)
+    sweep.start_slots = simulated_slots(options.seconds, options.epochs, options.starting)
     with (
         tempfile.TemporaryDirectory(prefix="ablator-benchmark-") as folder,
         simulated_nodes(options.nodes, options.slots) as address,

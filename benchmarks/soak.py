@@ -294,14 +294,7 @@ class Round:
             [sys.executable, "-m", "ablator", "sync", "--store", str(self.store.root)], check=False
         )
         _demand(synced.returncode == 0, "ablator sync failed")
-        from mlflow import MlflowClient
-
-        client = MlflowClient(self.tracking.uri)
-        experiment = client.get_experiment_by_name("soak")
-        runs = client.search_runs([experiment.experiment_id], max_results=1000) if experiment else []
-        counted = Counter(
-            tags["ablator.identity"] for run in runs if "ablator.identity" in (tags := run.data.tags)
-        )
+        counted = self.tracking.runs_of("soak")
         _demand(set(counted) == identities, f"{len(counted)} trials in MLflow, expected {len(identities)}")
         twice = {i for i, count in counted.items() if count > 1} - self.hurt_records
         _demand(not twice, f"{len(twice)} trials are in MLflow more than once")

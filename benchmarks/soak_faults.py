@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -141,6 +142,17 @@ class Tracking:
                 os.killpg(self._server.pid, signal.SIGKILL)
             self._server.wait()
             self._server = None
+
+    def runs_of(self, experiment: str) -> Counter[str]:
+        """Identity of every trial in that experiment to how often it is there."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.uri)
+        found = client.get_experiment_by_name(experiment)
+        runs = client.search_runs([found.experiment_id], max_results=1000) if found else []
+        return Counter(
+            tags["ablator.identity"] for run in runs if "ablator.identity" in (tags := run.data.tags)
+        )
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2) as reply:
