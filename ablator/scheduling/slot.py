@@ -22,7 +22,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ablator.scheduling.actors import is_dead
 from ablator.scheduling.inbox import Inbox
 from ablator.scheduling.scratch import Scratch
-from ablator.worker.execution import SlotSettings
+from ablator.worker.execution import SlotSettings, on_cpu_anyway
 
 _LOOK_S = 1.0
 """Between two looks at whether the worker lives."""
@@ -96,8 +96,8 @@ class Slot(Inbox):
         return TorchTrainer(
             _serve,
             train_loop_config={"inbox": self._handle, "settings": self._settings},
-            # A worker alone exchanges nothing, and NCCL would take GPU memory from its neighbours.
-            torch_config=TorchConfig(backend="gloo" if shape.workers == 1 else None),
+            # Ray takes NCCL wherever GPUs are asked for.
+            torch_config=TorchConfig(backend="gloo" if on_cpu_anyway() else None),
             scaling_config=ScalingConfig(
                 num_workers=shape.workers, use_gpu=bool(shape.gpus), resources_per_worker=resources
             ),

@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+
+from ablator.errors import SettingError
+
+_DEVICE = "ABLATOR_DEVICE"
+
+
+def on_cpu_anyway() -> bool:
+    """Whether the variable ABLATOR_DEVICE says `cpu`: workers then train there, whatever Ray gives them, so
+    that a layout of GPUs can be tried where there are none. Raises SettingError for another word."""
+    named = os.environ.get(_DEVICE)
+    if named not in (None, "", "cpu"):
+        raise SettingError(f"{_DEVICE}={named}: it is cpu or not set; Ray says which GPU a worker has")
+    return bool(named)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

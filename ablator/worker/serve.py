@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -22,15 +21,12 @@ from ablator.contracts.events import Ticket
 from ablator.contracts.protocols import Progress, World
 from ablator.contracts.record import Record
 from ablator.results.store import Store
-from ablator.worker.execution import SlotSettings
+from ablator.worker.execution import SlotSettings, on_cpu_anyway
 from ablator.worker.history import Start
 from ablator.worker.keeping import NotKeptError
 from ablator.worker.notice import Notices
 from ablator.worker.trial import StartAgainError, TrialRunner
 
-DEVICE = "ABLATOR_DEVICE"
-"""The variable that names what workers train on, whatever Ray gives them: a layout of GPUs can then be tried
-where there are none."""
 # A slot may wait for its next trial for days; only the process's death ends the wait.
 _PATIENCE = datetime.timedelta(days=365)
 
@@ -84,8 +80,7 @@ def serve(config: dict[str, Any]) -> None:
 def _device() -> torch.device:
     """Raises RuntimeError for a GPU that Ray counts and torch does not see: training would go on without it,
     a hundred times slower."""
-    named = os.environ.get(DEVICE)
-    device = torch.device(named) if named else get_device()
+    device = torch.device("cpu") if on_cpu_anyway() else get_device()
     assert isinstance(device, torch.device), "a worker has one device"
     if device.type == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(
