@@ -8,7 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
@@ -134,7 +134,9 @@ def cluster(resources: Resources) -> Iterator[Cluster]:
         else:
             url = context.dashboard_url
             there = dataclasses.replace(_this_machine(), devices=devices, api=f"http://{url}" if url else "")
-        with Lifeline(context.address_info["raylet_socket_name"]):
+        # A client of Ray (ray://) has no raylet on this machine.
+        raylet = getattr(context, "address_info", {}).get("raylet_socket_name")
+        with Lifeline(raylet) if raylet else nullcontext():
             yield there
     finally:
         _leave()

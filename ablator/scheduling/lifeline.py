@@ -15,6 +15,10 @@ from ablator.errors import ClusterError
 
 # SIGINT does not reach a process that a script started in the background.
 _SIGNAL = signal.SIGUSR2
+_DIED = (
+    "Ray on this machine has died (its raylet was killed, or ran out of memory): run the same command again "
+    "to go on"
+)
 
 
 class Lifeline:
@@ -34,7 +38,11 @@ class Lifeline:
         # Only the main thread takes signals; elsewhere Ray does what it does.
         self._main = threading.get_ident() == threading.main_thread().ident
         if self._main:
-            self._connection.connect(self._raylet)
+            try:
+                self._connection.connect(self._raylet)
+            except OSError as error:
+                self._connection.close()
+                raise ClusterError(_DIED) from error
             self._before = signal.signal(_SIGNAL, self._interrupt)
             self._listener.start()
         return self
@@ -50,10 +58,7 @@ class Lifeline:
             signal.signal(_SIGNAL, self._before)
         self._connection.close()
         if self._cut:
-            raise ClusterError(
-                "Ray on this machine has died (its raylet was killed, or ran out of memory): run the same "
-                "command again to go on"
-            ) from None
+            raise ClusterError(_DIED) from None
 
     def _listen(self) -> None:
         with contextlib.suppress(OSError):

@@ -69,3 +69,8 @@ def test_what_the_body_does_is_its_own_where_ray_lives(raylet: subprocess.Popen[
         raise KeyboardInterrupt
     assert raylet.poll() is None
     time.sleep(0.1)  # nothing interrupts whoever comes after
+
+
+def test_one_that_is_dead_already_is_told_as_well(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="Ray on this machine has died"), Lifeline(str(tmp_path / "none")):
+        raise AssertionError("there is no raylet")
