@@ -55,17 +55,17 @@ def test_gpus_are_used_where_there_are_any() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "asked", "words"),
+    ("shape", "words"),
     [
-        (SlotShape(cpus=9, gpus=0), None, "--cpus"),
-        (SlotShape(gpus=1), None, "0 GPU"),
-        (SlotShape(gpus=1.5), None, "whole GPUs"),
-        (SlotShape(gpus=0.5, workers=2), None, "share a GPU"),
+        (SlotShape(cpus=9, gpus=0), "--cpus"),
+        (SlotShape(gpus=1), "0 GPU"),
+        (SlotShape(gpus=1.5), "whole GPUs"),
+        (SlotShape(gpus=0.5, workers=2), "share a GPU"),
     ],
 )
-def test_what_does_not_fit_says_what_there_is(shape: SlotShape, asked: int | None, words: str) -> None:
+def test_what_does_not_fit_says_what_there_is(shape: SlotShape, words: str) -> None:
     with pytest.raises(SettingError, match=words):
-        slots(shape, (4, 0), asked=asked)
+        slots(shape, (4, 0))
 
 
 def test_more_slots_than_fit_wait_for_machines_that_can_come() -> None:
